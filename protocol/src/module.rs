@@ -1,0 +1,188 @@
+//! How modules, hooks and procedures are described.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::Key;
+
+/// The five commands that hooks see. The discriminants are the numbers of the guest ABI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HookCommand {
+    /// A value leaves the server.
+    Get = 1,
+    /// A value is stored.
+    Set = 2,
+    /// A key is deleted.
+    Del = 3,
+    /// A key's time to live changes.
+    Expire = 4,
+    /// A procedure is called; the key is its name, the value its arguments.
+    Call = 5,
+}
+
+impl HookCommand {
+    /// Every command, by its number.
+    pub const ALL: [Self; 5] = [Self::Get, Self::Set, Self::Del, Self::Expire, Self::Call];
+
+    /// The name that describers use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Set => "set",
+            Self::Del => "del",
+            Self::Expire => "expire",
+            Self::Call => "call",
+        }
+    }
+
+    /// The command of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|command| command.name() == name)
+    }
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Before the command.
+    Request,
+    /// After it.
+    Response,
+}
+
+/// What a hook's failure (a trap, a spent budget) means for the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The request is refused.
+    #[default]
+    Block,
+    /// The hook is passed over: it fails open.
+    Continue,
+}
+
+/// A hook, as it is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookDescription {
+    /// The function that the module exports.
+    pub hook: String,
+    /// When it runs.
+    pub phase: Phase,
+    /// The commands that it runs for.
+    pub commands: Vec<HookCommand>,
+    /// The keys that it runs for: those that begin so.
+    pub prefix: Bytes,
+    /// Its place: request hooks run in ascending order, response hooks in descending order.
+    pub order: i32,
+    /// What its failure means.
+    pub on_failure: OnFailure,
+    /// What its author says of it.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// A procedure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcedureDescription {
+    /// The function that the module exports.
+    pub procedure: String,
+    /// Whether it may not write.
+    pub read_only: bool,
+    /// What its author says of it.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// A registered module, in full.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModuleDescription {
+    /// The name that it was pushed under.
+    pub name: String,
+    /// The number of this version, counted from 1 for each name.
+    pub version: u64,
+    /// SHA-256 of the Wasm binary, in hexadecimal.
+    pub sha256: String,
+    /// The binary's size, in bytes.
+    pub size: u64,
+    /// When it was pushed: milliseconds since 1970, by the server's clock.
+    pub pushed_ms: u64,
+    /// The release that its author names.
+    #[serde(default)]
+    pub release: String,
+    /// What its author says of it.
+    #[serde(default)]
+    pub description: String,
+    /// Its procedures, by name.
+    pub procedures: Vec<ProcedureDescription>,
+    /// Its hooks, by name.
+    pub hooks: Vec<HookDescription>,
+    /// The configuration that it was given.
+    pub config: BTreeMap<String, String>,
+    /// The limits in force, all fields present.
+    pub limits: LimitsRequest,
+    /// What an operator should know, such as hooks that fail open.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// A registered module, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleSummary {
+    /// The name that it was pushed under.
+    pub name: String,
+    /// The number of this version.
+    pub version: u64,
+    /// SHA-256 of the Wasm binary, in hexadecimal.
+    pub sha256: String,
+    /// The binary's size, in bytes.
+    pub size: u64,
+    /// When it was pushed: milliseconds since 1970, by the server's clock.
+    pub pushed_ms: u64,
+    /// How many procedures it has.
+    pub procedures: u64,
+    /// How many hooks it has.
+    pub hooks: u64,
+}
+
+/// Limits of a call, asked for or in force. What is left out is the server's default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsRequest {
+    /// Fuel of one attempt.
+    pub fuel: Option<u64>,
+    /// Time running of one attempt, in milliseconds.
+    pub cpu_ms: Option<u64>,
+    /// Wall clock from the first attempt on, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// Linear memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Output, in bytes.
+    pub output_bytes: Option<u64>,
+    /// Keys written.
+    pub write_keys: Option<u64>,
+    /// Bytes of the keys and values written.
+    pub write_bytes: Option<u64>,
+    /// Elements of a table.
+    pub table_elements: Option<u64>,
+}
+
+/// What a push changes of the hooks that the module describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HookOverride<'a> {
+    /// The hook; nil means every hook of the module.
+    pub hook: Option<String>,
+    /// The prefix in place of the described one.
+    #[serde(borrow)]
+    pub prefix: Option<Key<'a>>,
+    /// The order in place of the described one.
+    pub order: Option<i32>,
+    /// The rule in place of the described one.
+    pub on_failure: Option<OnFailure>,
+}
