@@ -1,0 +1,227 @@
+//! Scans within a transaction: rows of the snapshot, merged with the transaction's own writes.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::{Keyspace, Live, Transaction, TransactionError, is_live, own, remaining};
+use crate::store::{Entry, KeyRange, PageLimit, Snapshot};
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanOrder {
+    /// From the first key on.
+    Ascending,
+    /// From the last key back.
+    Descending,
+}
+
+/// A scan under way. It can be put aside and gone on with; writes made in between show.
+#[derive(Clone, Debug)]
+pub struct Scan {
+    /// What is still to come, in the store's keys.
+    rest: KeyRange,
+    order: ScanOrder,
+    keys_only: bool,
+}
+
+/// A live row, under the user's key.
+pub type Row = (Bytes, Live);
+
+impl Scan {
+    /// A scan of `[start, end)`; an empty `end` reaches to the last key.
+    #[must_use]
+    pub fn new(start: &[u8], end: &[u8], order: ScanOrder, keys_only: bool) -> Self {
+        Self::of(Keyspace::Data, start, end, order, keys_only)
+    }
+
+    /// A scan of one part of the store.
+    #[must_use]
+    pub fn of(
+        keyspace: Keyspace,
+        start: &[u8],
+        end: &[u8],
+        order: ScanOrder,
+        keys_only: bool,
+    ) -> Self {
+        Self {
+            rest: keyspace.range(start, end),
+            order,
+            keys_only,
+        }
+    }
+
+    /// Whether every row has been given out.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Takes everything up to and with `key` as given out.
+    pub fn skip_to(&mut self, key: &[u8]) {
+        let key = Keyspace::Data.key(key);
+        if self.rest.contains(&key) {
+            self.advance(&key);
+        } else if self.order == ScanOrder::Ascending && key >= self.rest.end {
+            self.rest.start = self.rest.end.clone();
+        } else if self.order == ScanOrder::Descending && key < self.rest.start {
+            self.rest.end = self.rest.start.clone();
+        }
+    }
+
+    fn advance(&mut self, last: &Bytes) {
+        match self.order {
+            ScanOrder::Ascending => self.rest.start = successor(last),
+            ScanOrder::Descending => self.rest.end = last.clone(),
+        }
+    }
+}
+
+impl<S: Snapshot> Transaction<S> {
+    /// The next rows of a scan: none at its end, else at least one and at most `limit`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn scan(
+        &mut self,
+        scan: &mut Scan,
+        limit: PageLimit,
+    ) -> Result<Vec<Row>, TransactionError> {
+        let mut rows = Vec::new();
+        while rows.is_empty() && !scan.is_done() {
+            let is_reverse = scan.order == ScanOrder::Descending;
+            let page = self
+                .snapshot
+                .scan(&scan.rest, is_reverse, scan.keys_only, limit)
+                .await?;
+            let covered = match page.rows.last() {
+                Some((last, _)) if !page.is_exhausted => part_to(scan, last),
+                _ => scan.rest.clone(),
+            };
+            let merged = self.merge(page.rows, &covered, scan.order);
+            let is_cut = self.take(merged, limit, &mut rows);
+            match rows.last() {
+                Some((last, _)) if is_cut => {
+                    let last = last.clone();
+                    self.reads.ranges.push(part_to(scan, &last));
+                    scan.advance(&last);
+                }
+                _ => {
+                    cut_off(&mut scan.rest, &covered, scan.order);
+                    self.reads.ranges.push(covered);
+                }
+            }
+        }
+        join_ranges(&mut self.reads.ranges);
+        Ok(rows
+            .into_iter()
+            .map(|(key, live)| (Keyspace::strip(&key), live))
+            .collect())
+    }
+
+    /// The snapshot's rows and own writes within `covered`, in the scan's order; `None` is deleted.
+    fn merge(
+        &mut self,
+        rows: Vec<(Bytes, Entry)>,
+        covered: &KeyRange,
+        order: ScanOrder,
+    ) -> Vec<(Bytes, Live)> {
+        let now_ms = self.now_ms();
+        let bounds = (
+            Bound::Included(&covered.start),
+            Bound::Excluded(&covered.end),
+        );
+        let own_writes: BTreeMap<Bytes, Option<Live>> = match covered.is_empty() {
+            true => BTreeMap::new(),
+            false => self
+                .writes
+                .range::<Bytes, _>(bounds)
+                .map(|(key, write)| (key.clone(), own(write, now_ms)))
+                .collect(),
+        };
+        let mut live: Vec<(Bytes, Live)> = Vec::with_capacity(rows.len() + own_writes.len());
+        for (key, entry) in rows {
+            if !own_writes.contains_key(&key) && is_live(entry.expires_ms, now_ms) {
+                self.record_expiry(entry.expires_ms);
+                live.push((key, of_entry(entry, now_ms)));
+            }
+        }
+        if !own_writes.is_empty() {
+            live.extend(
+                own_writes
+                    .into_iter()
+                    .filter_map(|(key, live)| Some((key, live?))),
+            );
+            live.sort_unstable_by(|left, right| match order {
+                ScanOrder::Ascending => left.0.cmp(&right.0),
+                ScanOrder::Descending => right.0.cmp(&left.0),
+            });
+        }
+        live
+    }
+
+    /// Takes rows up to the limit; answers whether some were left.
+    fn take(&self, merged: Vec<(Bytes, Live)>, limit: PageLimit, rows: &mut Vec<Row>) -> bool {
+        let mut bytes = 0;
+        for (key, live) in merged {
+            bytes += key.len() + live.value.len();
+            if !rows.is_empty() && (rows.len() >= limit.rows || bytes > limit.bytes) {
+                return true;
+            }
+            rows.push((key, live));
+        }
+        false
+    }
+}
+
+fn of_entry(entry: Entry, now_ms: u64) -> Live {
+    Live {
+        value: entry.value,
+        version: Some(entry.version),
+        ttl_ms: remaining(entry.expires_ms, now_ms),
+    }
+}
+
+/// The part of what is to come that ends with the row `last`.
+fn part_to(scan: &Scan, last: &Bytes) -> KeyRange {
+    match scan.order {
+        ScanOrder::Ascending => KeyRange {
+            start: scan.rest.start.clone(),
+            end: successor(last),
+        },
+        ScanOrder::Descending => KeyRange {
+            start: last.clone(),
+            end: scan.rest.end.clone(),
+        },
+    }
+}
+
+fn cut_off(rest: &mut KeyRange, covered: &KeyRange, order: ScanOrder) {
+    match order {
+        ScanOrder::Ascending => rest.start = covered.end.clone(),
+        ScanOrder::Descending => rest.end = covered.start.clone(),
+    }
+}
+
+/// The first key behind this one.
+fn successor(key: &Bytes) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    Bytes::from(next)
+}
+
+/// Joins the last range to the one before where they touch, as the pages of one scan do.
+fn join_ranges(ranges: &mut Vec<KeyRange>) {
+    while let [.., before, last] = ranges.as_mut_slice() {
+        if before.end == last.start {
+            before.end = last.end.clone();
+        } else if last.end == before.start {
+            before.start = last.start.clone();
+        } else {
+            return;
+        }
+        ranges.pop();
+    }
+}
