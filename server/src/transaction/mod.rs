@@ -261,6 +261,11 @@ impl<S: Snapshot> Transaction<S> {
         Savepoint(self.undo.len())
     }
 
+    /// Whether anything was written since the savepoint.
+    pub fn has_changed_since(&self, savepoint: Savepoint) -> bool {
+        self.undo.len() > savepoint.0
+    }
+
     /// Undoes every write since the savepoint. What was read stays read.
     pub fn undo_to(&mut self, savepoint: Savepoint) {
         while self.undo.len() > savepoint.0 {

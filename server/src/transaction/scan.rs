@@ -79,7 +79,9 @@ impl Scan {
 }
 
 impl<S: Snapshot> Transaction<S> {
-    /// The next rows of a scan: none at its end, else at least one and at most `limit`.
+    /// The next rows of a scan, at most `limit`. No rows do not mean its end, which [`Scan::is_done`]
+    /// tells: a stretch of expired or deleted keys is given back as an empty step, so that whoever
+    /// scans can look at the clock in between.
     ///
     /// # Errors
     /// The store failed.
@@ -88,29 +90,29 @@ impl<S: Snapshot> Transaction<S> {
         scan: &mut Scan,
         limit: PageLimit,
     ) -> Result<Vec<Row>, TransactionError> {
-        let mut rows = Vec::new();
-        while rows.is_empty() && !scan.is_done() {
-            let is_reverse = scan.order == ScanOrder::Descending;
-            let page = self
-                .snapshot
-                .scan(&scan.rest, is_reverse, scan.keys_only, limit)
-                .await?;
-            let covered = match page.rows.last() {
-                Some((last, _)) if !page.is_exhausted => part_to(scan, last),
-                _ => scan.rest.clone(),
-            };
-            let merged = self.merge(page.rows, &covered, scan.order);
-            let is_cut = self.take(merged, limit, &mut rows);
-            match rows.last() {
-                Some((last, _)) if is_cut => {
-                    let last = last.clone();
-                    self.reads.ranges.push(part_to(scan, &last));
-                    scan.advance(&last);
-                }
-                _ => {
-                    cut_off(&mut scan.rest, &covered, scan.order);
-                    self.reads.ranges.push(covered);
-                }
+        if scan.is_done() {
+            return Ok(Vec::new());
+        }
+        let is_reverse = scan.order == ScanOrder::Descending;
+        let page = self
+            .snapshot
+            .scan(&scan.rest, is_reverse, scan.keys_only, limit)
+            .await?;
+        let covered = match page.rows.last() {
+            Some((last, _)) if !page.is_exhausted => part_to(scan, last),
+            _ => scan.rest.clone(),
+        };
+        let mut rows = self.merge(page.rows, &covered, scan.order);
+        let is_cut = cut(&mut rows, limit);
+        match rows.last() {
+            Some((last, _)) if is_cut => {
+                let last = last.clone();
+                self.reads.ranges.push(part_to(scan, &last));
+                scan.advance(&last);
+            }
+            _ => {
+                cut_off(&mut scan.rest, &covered, scan.order);
+                self.reads.ranges.push(covered);
             }
         }
         join_ranges(&mut self.reads.ranges);
@@ -160,19 +162,17 @@ impl<S: Snapshot> Transaction<S> {
         }
         live
     }
+}
 
-    /// Takes rows up to the limit; answers whether some were left.
-    fn take(&self, merged: Vec<(Bytes, Live)>, limit: PageLimit, rows: &mut Vec<Row>) -> bool {
-        let mut bytes = 0;
-        for (key, live) in merged {
-            bytes += key.len() + live.value.len();
-            if !rows.is_empty() && (rows.len() >= limit.rows || bytes > limit.bytes) {
-                return true;
-            }
-            rows.push((key, live));
-        }
-        false
-    }
+/// Cuts rows off beyond the limit; answers whether there were any.
+fn cut(rows: &mut Vec<Row>, limit: PageLimit) -> bool {
+    let mut bytes = 0;
+    let beyond = rows.iter().enumerate().position(|(at, (key, live))| {
+        bytes += key.len() + live.value.len();
+        at > 0 && (at >= limit.rows || bytes > limit.bytes)
+    });
+    rows.truncate(beyond.unwrap_or(rows.len()));
+    beyond.is_some()
 }
 
 fn of_entry(entry: Entry, now_ms: u64) -> Live {

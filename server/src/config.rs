@@ -1,0 +1,281 @@
+//! The configuration: every setting and every bound, with its unit, its default and its reason.
+//!
+//! Flags come before the environment, the environment before the file, the file before the defaults.
+//! A key is the same in all of them: `--set max_connections=100`, `LUGE_MAX_CONNECTIONS=100`,
+//! `max_connections = 100`.
+
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::Dict;
+use serde::{Deserialize, Serialize};
+
+/// Variables with our prefix that are not settings of the server: the CLI's address, and the name of
+/// the file, which is read before any setting.
+const OTHER_VARIABLES: &[&str] = &["addr", "config"];
+
+/// A setting, as `luge-server config` shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// The key.
+    pub name: &'static str,
+    /// The unit, empty where there is none.
+    pub unit: &'static str,
+    /// Why it is there, and why the default is what it is.
+    pub reason: &'static str,
+}
+
+macro_rules! settings {
+    ($($name:ident: $type:ty = $default:expr, $unit:literal, $reason:literal;)*) => {
+        /// Every setting of a server.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Config {
+            $(#[doc = $reason] pub $name: $type,)*
+        }
+
+        impl Config {
+            /// Every setting's name, unit and reason, in order.
+            pub const FIELDS: &'static [Field] =
+                &[$(Field { name: stringify!($name), unit: $unit, reason: $reason },)*];
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+    };
+}
+
+settings! {
+    listen: String = format!("127.0.0.1:{}", luge_protocol::DEFAULT_PORT), "host:port",
+        "where clients connect; a loopback address, unless no_auth is set";
+    data: PathBuf = "./luge-data".into(), "folder",
+        "where the data lies; one server at a time has it open";
+    no_auth: bool = false, "",
+        "whether an address that others can reach is served without accounts: whoever reaches it may read, write and deploy";
+    log: String = "info".to_owned(), "filter",
+        "what is logged, as tracing's filters are written, such as info or luge_server=debug,luge::guest=trace";
+    log_format: LogFormat = LogFormat::Text, "text|json",
+        "how log lines look; json has one object a line";
+
+    max_connections: usize = 10_000, "connections",
+        "each costs about 20 KiB and a file descriptor; one more is told `overloaded` and closed";
+    max_frame_bytes: usize = 16 << 20, "bytes",
+        "a request's or reply's body; large enough for the largest transaction, small enough to buffer";
+    max_unread_replies: usize = 1_024, "replies",
+        "replies of one connection that wait to be written; when they are reached its next request waits";
+    max_unread_bytes: usize = 32 << 20, "bytes",
+        "the same in bytes: two of the largest replies";
+    idle_timeout_ms: u64 = 3_600_000, "ms",
+        "a connection without a request for so long is closed, so that peers that vanished do not add up";
+    frame_timeout_ms: u64 = 30_000, "ms",
+        "a frame must arrive in this time from its first byte on, so that slow senders do not hold buffers";
+    write_timeout_ms: u64 = 30_000, "ms",
+        "a client that takes nothing of its replies for so long is closed";
+    stop_timeout_ms: u64 = 10_000, "ms",
+        "what runs when the server is told to stop may take this long to finish";
+
+    max_key_bytes: usize = 1_024, "bytes",
+        "keys are kept in memory and compared; long ones belong into values";
+    max_value_bytes: usize = 1 << 20, "bytes",
+        "a value is read and written whole";
+    max_module_bytes: usize = 4 << 20, "bytes",
+        "a Go module has about 2 MiB; compiling takes time in proportion";
+    max_request_keys: usize = 10_000, "keys",
+        "keys of one mget, del or exists, and parts of one batch";
+    max_page_entries: usize = 10_000, "entries",
+        "entries of one page of a scan, and keys of one deletion of a range";
+    max_page_bytes: usize = 8 << 20, "bytes",
+        "keys and values of one page, which must fit into a frame";
+    max_shared_attempts: u32 = 4, "attempts",
+        "how often a request is tried beside others before it is tried alone";
+
+    sled_cache_bytes: u64 = 64 << 20, "bytes",
+        "what sled may cache; its real use is a multiple of this";
+    max_history_bytes: usize = 256 << 20, "bytes",
+        "replaced values kept for running transactions; beyond it the oldest of them are `too_old`";
+    max_waiting_commits: usize = 1_024, "commits",
+        "commits that wait for the disk; more wait in their connections";
+
+    call_fuel: u64 = 10_000_000, "fuel",
+        "a call's fuel, where its push asks for nothing: about 5 ms of arithmetic";
+    call_cpu_ms: u64 = 50, "ms",
+        "a call's time running, host calls included";
+    call_deadline_ms: u64 = 1_000, "ms",
+        "a call's wall clock, from the request's arrival on, over queues and attempts";
+    call_memory_bytes: usize = 16 << 20, "bytes",
+        "a call's linear memory";
+    call_output_bytes: usize = 2 << 20, "bytes",
+        "a call's output";
+    call_write_keys: usize = 10_000, "keys",
+        "keys that a transaction may write";
+    call_write_bytes: usize = 16 << 20, "bytes",
+        "keys and values that a transaction may write";
+    call_table_elements: usize = 20_000, "elements",
+        "a module's table; Go needs several thousand";
+    max_call_fuel: u64 = 10_000_000_000, "fuel",
+        "the most that a push may ask for";
+    max_call_cpu_ms: u64 = 5_000, "ms",
+        "the most that a push may ask for";
+    max_call_deadline_ms: u64 = 60_000, "ms",
+        "the most that a push may ask for";
+    max_call_memory_bytes: usize = 64 << 20, "bytes",
+        "the most that a push may ask for";
+    max_call_output_bytes: usize = 8 << 20, "bytes",
+        "the most that a push may ask for; an output must fit into a frame";
+    max_call_write_keys: usize = 100_000, "keys",
+        "the most that a push may ask for";
+    max_call_write_bytes: usize = 64 << 20, "bytes",
+        "the most that a push may ask for";
+    max_call_table_elements: usize = 20_000, "elements",
+        "the most that a push may ask for; every slot of the pool holds as many";
+    phase_cpu_ms: u64 = 200, "ms",
+        "the time running of all hooks before a command together, and of all after it";
+    stack_bytes: usize = 512 << 10, "bytes",
+        "a guest's stack";
+    max_running_calls: usize = 128, "requests",
+        "requests that run functions at once; more wait, and their deadlines run";
+    max_instances: u32 = 1_000, "instances",
+        "guests alive at once: a request has one for each module that it meets; the pool reserves address space and 2 mappings for each";
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What is wrong with a configuration, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl Config {
+    /// Reads the configuration from its sources.
+    ///
+    /// # Errors
+    /// A file that can't be read, an unknown key, or a value that a key can't have.
+    pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(file) = file {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                ConfigError(format!(
+                    "can't read the configuration file {}: {error}",
+                    file.display()
+                ))
+            })?;
+            let toml = || Toml::string(&text);
+            check_keys(
+                &Figment::from(toml()),
+                &format!("the file {}", file.display()),
+            )?;
+            figment = figment.merge(toml());
+        }
+        let environment = Env::prefixed("LUGE_").ignore(OTHER_VARIABLES);
+        check_keys(
+            &Figment::from(environment.clone()),
+            "the environment (LUGE_…)",
+        )?;
+        figment = figment.merge(environment);
+        for (key, value) in flags {
+            let value: figment::value::Value = value
+                .parse()
+                .unwrap_or_else(|_| figment::value::Value::from(value.as_str()));
+            let flag = Serialized::default(key, value);
+            check_keys(&Figment::from(flag.clone()), "the flags")?;
+            figment = figment.merge(flag);
+        }
+        let config: Self = figment
+            .extract()
+            .map_err(|error| ConfigError(one_line(&error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what settings must hold together.
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |what: String| Err(ConfigError(what));
+        // A larger frame could not be told from the first bytes of HTTP or TLS.
+        const MAX_FRAME_BYTES: usize = 256 << 20;
+        const FRAME_OVERHEAD_BYTES: usize = 4_096;
+        if self.max_frame_bytes > MAX_FRAME_BYTES {
+            return wrong(format!(
+                "max_frame_bytes of {} exceeds {MAX_FRAME_BYTES}",
+                self.max_frame_bytes
+            ));
+        }
+        let largest = [
+            ("max_value_bytes", self.max_value_bytes + self.max_key_bytes),
+            ("max_module_bytes", self.max_module_bytes),
+            ("max_page_bytes", self.max_page_bytes + self.max_value_bytes),
+            ("max_call_output_bytes", self.max_call_output_bytes),
+        ];
+        for (name, bytes) in largest {
+            if bytes + FRAME_OVERHEAD_BYTES > self.max_frame_bytes {
+                let frame = self.max_frame_bytes;
+                return wrong(format!(
+                    "{name} of {bytes} with its overhead does not fit into max_frame_bytes of {frame}"
+                ));
+            }
+        }
+        // A key's length is stored in 2 bytes, beside a few of the store's own.
+        if self.max_key_bytes > 32 << 10 || self.max_key_bytes == 0 {
+            return wrong(format!(
+                "max_key_bytes of {} is outside of 1 to 32768",
+                self.max_key_bytes
+            ));
+        }
+        if self.max_unread_bytes < self.max_frame_bytes {
+            return wrong(format!(
+                "max_unread_bytes of {} is less than max_frame_bytes of {}: a reply could not be sent",
+                self.max_unread_bytes, self.max_frame_bytes
+            ));
+        }
+        let at_least_one = [
+            ("max_connections", self.max_connections),
+            ("max_unread_replies", self.max_unread_replies),
+            ("max_waiting_commits", self.max_waiting_commits),
+            ("max_running_calls", self.max_running_calls),
+            ("max_instances", self.max_instances as usize),
+            ("max_page_entries", self.max_page_entries),
+            ("max_request_keys", self.max_request_keys),
+        ];
+        for (name, value) in at_least_one {
+            if value == 0 {
+                return wrong(format!("{name} is 0, and must be at least 1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a key that no setting has, and names the nearest.
+fn check_keys(source: &Figment, place: &str) -> Result<(), ConfigError> {
+    let keys: Dict = source
+        .extract()
+        .map_err(|error| ConfigError(format!("{place} can't be read: {}", one_line(&error))))?;
+    for key in keys.keys() {
+        if Config::FIELDS.iter().any(|field| field.name == key) {
+            continue;
+        }
+        let nearest = Config::FIELDS
+            .iter()
+            .min_by_key(|field| strsim::damerau_levenshtein(field.name, key))
+            .map_or("", |field| field.name);
+        return Err(ConfigError(format!(
+            "unknown configuration key `{key}` in {place}; the nearest is `{nearest}`, and `luge-server config` lists them all"
+        )));
+    }
+    Ok(())
+}
+
+fn one_line(error: &figment::Error) -> String {
+    error.to_string().replace('\n', " ")
+}

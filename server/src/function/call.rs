@@ -1,0 +1,477 @@
+//! One call: what the host functions do, apart from reaching into the guest's memory.
+//!
+//! Expected outcomes are values. A guest's mistake, such as a function in the wrong stage, is a
+//! [`Stop::Trap`], and ends the call; so does a limit, with a code of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use luge_protocol::ErrorCode;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+
+use super::log::LogBudget;
+use super::view::HookView;
+use crate::store::{Millis, PageLimit, Snapshot};
+use crate::transaction::{Live, Row, Scan, ScanOrder, TimeToLive, Transaction, TransactionError};
+
+/// What a call's random numbers begin with.
+pub type Seed = [u8; 32];
+
+/// The most scans that one call may have open, so that a guest can't hold memory through them.
+const MAX_OPEN_SCANS: usize = 16;
+
+/// Rows that a scan fetches ahead at once.
+const SCAN_PAGE_ROWS: usize = 256;
+
+/// Bytes that a scan fetches ahead at once, about.
+const SCAN_PAGE_BYTES: usize = 64 << 10;
+
+/// What a function is run for, which decides what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The start section and `_initialize`: logging, output, configuration and WASI.
+    Initialise,
+    /// A describer: the same.
+    Describe,
+    /// A procedure.
+    Procedure,
+    /// A hook before the command.
+    RequestHook,
+    /// A hook after it.
+    ResponseHook,
+}
+
+/// Who asks, as guests may know it.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The connection's number.
+    pub connection: u64,
+    /// The peer's address, without its port.
+    pub peer: String,
+    /// What the client calls itself.
+    pub client: Option<String>,
+    /// The user that the credentials name.
+    pub user: Option<String>,
+}
+
+/// What all calls of one request share.
+#[derive(Clone, Debug, Default)]
+pub struct RequestContext {
+    /// Who asks.
+    pub identity: Arc<Identity>,
+    /// The request's number, by the server's own count.
+    pub request: u64,
+    /// The command as it was sent.
+    pub command: &'static str,
+    /// Which attempt this is, from 1 on.
+    pub attempt: u32,
+}
+
+/// What all calls into one version of a module share.
+#[derive(Clone, Debug, Default)]
+pub struct ModuleContext {
+    /// The module's name.
+    pub name: String,
+    /// The version's number.
+    pub version: u64,
+    /// The configuration that it was pushed with.
+    pub config: BTreeMap<String, String>,
+    /// When it was pushed: the clock of its initialisation.
+    pub pushed_ms: Millis,
+    /// What its initialisation's random numbers begin with: its hash.
+    pub seed: Seed,
+}
+
+/// Why a call must end at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The guest's mistake.
+    Trap(String),
+    /// A limit, or the store.
+    Failed(ErrorCode, String),
+}
+
+/// One call.
+pub struct Call<S: Snapshot> {
+    /// What it runs for.
+    pub stage: Stage,
+    /// The transaction; none for describers and initialisation.
+    pub transaction: Option<Transaction<S>>,
+    /// What it is given: a procedure's arguments.
+    pub input: Bytes,
+    /// What it has written.
+    pub output: Vec<u8>,
+    /// The most that it may write, in bytes.
+    pub max_output_bytes: usize,
+    /// The longest key, in bytes.
+    pub max_key_bytes: usize,
+    /// The longest value, in bytes.
+    pub max_value_bytes: usize,
+    /// The command, for hooks.
+    pub view: Option<HookView>,
+    /// The request.
+    pub request: RequestContext,
+    /// The module.
+    pub module: Arc<ModuleContext>,
+    /// How far WASI's monotonic clock was moved on by waiting, in nanoseconds.
+    pub waited_ns: u64,
+    random: ChaCha8Rng,
+    scans: Vec<Option<OpenScan>>,
+    log: LogBudget,
+}
+
+struct OpenScan {
+    scan: Scan,
+    /// Rows that are still to be given out, at most `left`.
+    left: u64,
+}
+
+/// What one step of a scan came upon.
+pub enum ScanStep {
+    /// Rows; none where the step only passed over expired and deleted keys.
+    Rows(Vec<Row>),
+    /// Nothing more.
+    End,
+}
+
+impl<S: Snapshot> Call<S> {
+    /// A call that has done nothing.
+    pub fn new(
+        stage: Stage,
+        transaction: Option<Transaction<S>>,
+        request: RequestContext,
+        module: Arc<ModuleContext>,
+        seed: Seed,
+    ) -> Self {
+        Self {
+            stage,
+            transaction,
+            input: Bytes::new(),
+            output: Vec::new(),
+            max_output_bytes: 0,
+            max_key_bytes: 0,
+            max_value_bytes: 0,
+            view: None,
+            request,
+            module,
+            waited_ns: 0,
+            random: ChaCha8Rng::from_seed(seed),
+            scans: Vec::new(),
+            log: LogBudget::default(),
+        }
+    }
+
+    /// The clock: the transaction's time, or that of the push where there is no transaction.
+    pub fn now_ms(&self) -> Millis {
+        self.transaction
+            .as_ref()
+            .map_or(self.module.pushed_ms, Transaction::now_ms)
+    }
+
+    /// Fills `buffer` with random bytes.
+    pub fn random_fill(&mut self, buffer: &mut [u8]) {
+        self.random.fill_bytes(buffer);
+    }
+
+    /// Begins the random numbers again from another seed; answers the generator in use so far.
+    pub fn reseed(&mut self, seed: Seed) -> ChaCha8Rng {
+        std::mem::replace(&mut self.random, ChaCha8Rng::from_seed(seed))
+    }
+
+    /// Puts a generator back that [`Call::reseed`] answered.
+    pub fn restore_random(&mut self, random: ChaCha8Rng) {
+        self.random = random;
+    }
+
+    /// Appends to the output.
+    ///
+    /// # Errors
+    /// The output's limit.
+    pub fn output_write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        let length = self.output.len() + bytes.len();
+        if length > self.max_output_bytes {
+            let limit = self.max_output_bytes;
+            let message = format!("output of {length} bytes exceeds the limit of {limit}");
+            return Err(Stop::Failed(ErrorCode::OutputTooLarge, message));
+        }
+        self.output.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The live value of a key.
+    pub async fn kv_get(&mut self, key: &[u8]) -> Result<Option<Live>, Stop> {
+        self.check_key(key)?;
+        Ok(self.transaction()?.get(key).await?)
+    }
+
+    /// Stores a value. `ttl_ms` is 0 for no expiry, -1 to keep the one the key has.
+    pub async fn kv_set(&mut self, key: &[u8], value: &[u8], ttl_ms: i64) -> Result<(), Stop> {
+        self.check_key(key)?;
+        self.check_value(value)?;
+        let ttl = time_to_live(ttl_ms)?;
+        let value = Bytes::copy_from_slice(value);
+        Ok(self.transaction()?.set(key, value, ttl).await?)
+    }
+
+    /// Deletes a key; answers whether it was there.
+    pub async fn kv_delete(&mut self, key: &[u8]) -> Result<bool, Stop> {
+        self.check_key(key)?;
+        Ok(self.transaction()?.delete(key).await?)
+    }
+
+    /// Adds to a number; `None` where there is none, or where the sum does not fit.
+    pub async fn kv_incr(&mut self, key: &[u8], delta: i64) -> Result<Option<i64>, Stop> {
+        self.check_key(key)?;
+        match self.transaction()?.incr(key, delta).await {
+            Ok(sum) => Ok(Some(sum)),
+            Err(TransactionError::NotANumber(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a scan and answers its handle.
+    pub fn kv_scan(
+        &mut self,
+        start: &[u8],
+        end: &[u8],
+        limit: u32,
+        flags: u32,
+    ) -> Result<u32, Stop> {
+        if flags & !3 != 0 {
+            return Err(Stop::trap(format!("unknown flags {flags:#x}")));
+        }
+        self.transaction()?;
+        let order = if flags & 1 == 1 {
+            ScanOrder::Descending
+        } else {
+            ScanOrder::Ascending
+        };
+        let scan = Scan::new(start, end, order, flags & 2 == 2);
+        // A limit of 0 means none.
+        let left = if limit == 0 {
+            u64::MAX
+        } else {
+            u64::from(limit)
+        };
+        let open = Some(OpenScan { scan, left });
+        let free = match self.scans.iter().position(Option::is_none) {
+            Some(free) => free,
+            None if self.scans.len() < MAX_OPEN_SCANS => {
+                self.scans.push(None);
+                self.scans.len() - 1
+            }
+            None => {
+                return Err(Stop::trap(format!(
+                    "{MAX_OPEN_SCANS} scans are open already"
+                )));
+            }
+        };
+        if let Some(slot) = self.scans.get_mut(free) {
+            *slot = open;
+        }
+        Ok(u32::try_from(free).unwrap_or(u32::MAX))
+    }
+
+    /// One step of a scan: rows that may fit into `cap` bytes, or where there are none, whether the
+    /// scan is at its end. The caller says afterwards with [`Call::kv_scan_taken`] how many rows it
+    /// has taken.
+    pub async fn kv_scan_step(&mut self, handle: u32, cap: usize) -> Result<ScanStep, Stop> {
+        let open = self.open_scan(handle)?;
+        let (mut scan, left) = (open.scan.clone(), open.left);
+        if left == 0 || scan.is_done() {
+            return Ok(ScanStep::End);
+        }
+        let rows = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(SCAN_PAGE_ROWS);
+        let limit = PageLimit {
+            rows,
+            bytes: cap.min(SCAN_PAGE_BYTES),
+        };
+        let rows = self.transaction()?.scan(&mut scan, limit).await?;
+        if rows.is_empty() {
+            self.open_scan(handle)?.scan = scan;
+        }
+        Ok(ScanStep::Rows(rows))
+    }
+
+    /// Moves a scan behind the rows that were taken, `last` being the last of `count`.
+    pub fn kv_scan_taken(&mut self, handle: u32, last: &[u8], count: usize) -> Result<(), Stop> {
+        let open = self.open_scan(handle)?;
+        open.scan.skip_to(last);
+        open.left = open.left.saturating_sub(count as u64);
+        Ok(())
+    }
+
+    /// Closes a scan.
+    pub fn kv_scan_close(&mut self, handle: u32) -> Result<(), Stop> {
+        self.open_scan(handle)?;
+        if let Some(slot) = self.scans.get_mut(handle as usize) {
+            *slot = None;
+        }
+        Ok(())
+    }
+
+    /// Logs a line.
+    pub fn log(&mut self, level: u32, text: &[u8]) -> Result<(), Stop> {
+        if level > 4 {
+            return Err(Stop::trap(format!("unknown log level {level}")));
+        }
+        self.log
+            .log(&self.module.name, self.request.request, level, text);
+        Ok(())
+    }
+
+    /// Logs what is written to a standard stream.
+    pub fn log_stream(&mut self, level: u32, bytes: &[u8]) {
+        self.log
+            .stream(&self.module.name, self.request.request, level, bytes);
+    }
+
+    /// Ends the log of this call.
+    pub fn finish_log(&mut self) {
+        self.log.finish(&self.module.name, self.request.request);
+    }
+
+    /// A field of the context, as text.
+    pub fn context(&self, field: u32) -> Result<Option<String>, Stop> {
+        self.check_running()?;
+        let identity = &self.request.identity;
+        Ok(match field {
+            1 => Some(identity.connection.to_string()),
+            2 => Some(identity.peer.clone()),
+            3 => identity.client.clone(),
+            4 => identity.user.clone(),
+            5 => Some(self.request.request.to_string()),
+            6 => Some(self.request.attempt.to_string()),
+            7 => Some(self.request.command.to_owned()),
+            8 => Some(self.module.version.to_string()),
+            _ => None,
+        })
+    }
+
+    /// The hook's view of its command.
+    pub fn view(&self) -> Result<&HookView, Stop> {
+        self.check_running()?;
+        self.view
+            .as_ref()
+            .ok_or_else(|| Stop::trap("only hooks have a request"))
+    }
+
+    /// The value that the key had before the request.
+    pub async fn request_previous(&mut self) -> Result<Option<Live>, Stop> {
+        let key = self.view()?.key.clone();
+        Ok(self.transaction()?.get_before(&key).await?)
+    }
+
+    /// The view, to change the request.
+    pub fn request_mut(&mut self) -> Result<&mut HookView, Stop> {
+        match self.stage {
+            Stage::RequestHook => self.view.as_mut(),
+            _ => None,
+        }
+        .ok_or_else(|| Stop::trap("only a request hook can change the request"))
+    }
+
+    /// The view, with the response in it.
+    pub fn response(&self) -> Result<&HookView, Stop> {
+        match self.stage {
+            Stage::ResponseHook => self.view.as_ref(),
+            _ => None,
+        }
+        .ok_or_else(|| Stop::trap("only a response hook has a response"))
+    }
+
+    /// The view, to change the response.
+    pub fn response_mut(&mut self) -> Result<&mut HookView, Stop> {
+        match self.stage {
+            Stage::ResponseHook => self.view.as_mut(),
+            _ => None,
+        }
+        .ok_or_else(|| Stop::trap("only a response hook can change the response"))
+    }
+
+    /// Refuses a value over the limit.
+    pub fn check_value(&self, value: &[u8]) -> Result<(), Stop> {
+        let (length, limit) = (value.len(), self.max_value_bytes);
+        if length > limit {
+            let message = format!("value of {length} bytes exceeds the limit of {limit}");
+            return Err(Stop::Failed(ErrorCode::TooLarge, message));
+        }
+        Ok(())
+    }
+
+    /// The transaction, where the stage has one.
+    pub fn transaction(&mut self) -> Result<&mut Transaction<S>, Stop> {
+        self.check_running()?;
+        self.transaction
+            .as_mut()
+            .ok_or_else(|| Stop::trap("there is no transaction"))
+    }
+
+    fn check_running(&self) -> Result<(), Stop> {
+        match self.stage {
+            Stage::Initialise => Err(Stop::trap(
+                "not while a module is initialised; call it from a function",
+            )),
+            Stage::Describe => Err(Stop::trap("not in a describer; call it from a function")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_key(&self, key: &[u8]) -> Result<(), Stop> {
+        let (length, limit) = (key.len(), self.max_key_bytes);
+        if length == 0 {
+            return Err(Stop::trap("a key has at least 1 byte"));
+        }
+        if length > limit {
+            let message = format!("key of {length} bytes exceeds the limit of {limit}");
+            return Err(Stop::Failed(ErrorCode::TooLarge, message));
+        }
+        Ok(())
+    }
+
+    fn open_scan(&mut self, handle: u32) -> Result<&mut OpenScan, Stop> {
+        self.check_running()?;
+        self.scans
+            .get_mut(handle as usize)
+            .and_then(Option::as_mut)
+            .ok_or_else(|| Stop::trap(format!("{handle} is no open scan")))
+    }
+}
+
+impl Stop {
+    /// A trap with its reason.
+    pub fn trap(reason: impl Into<String>) -> Self {
+        Self::Trap(reason.into())
+    }
+}
+
+impl From<TransactionError> for Stop {
+    fn from(error: TransactionError) -> Self {
+        use crate::store::StoreError;
+        let code = match &error {
+            TransactionError::TooLarge { .. } => ErrorCode::TooLarge,
+            TransactionError::ReadOnly => ErrorCode::Forbidden,
+            TransactionError::NotANumber(_) => ErrorCode::BadRequest,
+            TransactionError::Store(StoreError::TooOld { .. }) => ErrorCode::TooOld,
+            TransactionError::Store(StoreError::Unavailable(_)) => ErrorCode::Unavailable,
+            TransactionError::Store(StoreError::UnknownOutcome(_)) => ErrorCode::UnknownOutcome,
+            TransactionError::Store(StoreError::Storage(_)) => ErrorCode::Storage,
+        };
+        Self::Failed(code, error.to_string())
+    }
+}
+
+/// A time to live as guests give it.
+pub fn time_to_live(ttl_ms: i64) -> Result<TimeToLive, Stop> {
+    match ttl_ms {
+        0 => Ok(TimeToLive::Forever),
+        -1 => Ok(TimeToLive::Kept),
+        _ => u64::try_from(ttl_ms)
+            .map(TimeToLive::For)
+            .map_err(|_| Stop::trap(format!("{ttl_ms} is no time to live"))),
+    }
+}

@@ -1,0 +1,318 @@
+//! Describers: what a module says of itself, read and checked.
+
+use bytes::Bytes;
+use luge_protocol::{
+    HookCommand, HookDescription, HookOverride, OnFailure, Phase, ProcedureDescription,
+};
+use serde::Deserialize;
+
+use super::Exports;
+
+/// What is wrong with what a module says of itself, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DescribeError(pub String);
+
+/// What a module offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// The release that its author names.
+    pub release: String,
+    /// What its author says of it.
+    pub description: String,
+    /// Its procedures.
+    pub procedures: Vec<ProcedureDescription>,
+    /// Its hooks.
+    pub hooks: Vec<HookDescription>,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// What the describers of a module wrote.
+#[derive(Clone, Copy, Debug)]
+pub enum Described<'a> {
+    /// It has none.
+    Nothing,
+    /// JSON lines.
+    Lines(&'a [u8]),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModuleLine {
+    module: ModuleFields,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModuleFields {
+    #[serde(default)]
+    release: String,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProcedureLine {
+    procedure: String,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookLine {
+    hook: String,
+    phase: Phase,
+    commands: Vec<String>,
+    prefix: Option<String>,
+    prefix_hex: Option<String>,
+    #[serde(default)]
+    order: i32,
+    #[serde(default)]
+    on_failure: OnFailure,
+    #[serde(default)]
+    description: String,
+}
+
+/// Reads what a module says of itself, checks it against what it exports, and applies what the push
+/// overrides.
+///
+/// # Errors
+/// Names the line or function and what is wrong with it.
+pub fn describe(
+    described: Described<'_>,
+    exports: &Exports,
+    overrides: &[HookOverride<'_>],
+    max_key_bytes: usize,
+) -> Result<Description, DescribeError> {
+    let mut description = match described {
+        Described::Nothing => undescribed(exports)?,
+        Described::Lines(lines) => read_lines(lines)?,
+    };
+    check_exports(&description, exports)?;
+    for change in overrides {
+        apply_override(&mut description.hooks, change)?;
+    }
+    for hook in &description.hooks {
+        check_filter(hook, max_key_bytes)?;
+    }
+    warn(&mut description);
+    description
+        .procedures
+        .sort_by(|left, right| left.procedure.cmp(&right.procedure));
+    description
+        .hooks
+        .sort_by(|left, right| left.hook.cmp(&right.hook));
+    Ok(description)
+}
+
+/// Without a describer every callable export is a procedure, but for those that toolchains add.
+fn undescribed(exports: &Exports) -> Result<Description, DescribeError> {
+    let mut description = Description::default();
+    for name in &exports.callable {
+        if name == "on_request" || name == "on_response" {
+            let phase = if name == "on_request" {
+                "request"
+            } else {
+                "response"
+            };
+            return Err(DescribeError(format!(
+                "the export `{name}` looks like a hook, and nothing describes it; add an export `metadata` that writes {{\"hook\": \"{name}\", \"phase\": \"{phase}\", \"commands\": [\"set\"]}} to the output"
+            )));
+        }
+        if !name.starts_with('_') && !name.starts_with("luge_") {
+            description.procedures.push(ProcedureDescription {
+                procedure: name.clone(),
+                read_only: false,
+                description: String::new(),
+            });
+        }
+    }
+    for (name, found) in &exports.others {
+        if !name.starts_with('_') && !name.starts_with("luge_") {
+            description.warnings.push(format!(
+                "the export `{name}` is no procedure: its type is {found}, and should be () -> i32"
+            ));
+        }
+    }
+    Ok(description)
+}
+
+fn read_lines(lines: &[u8]) -> Result<Description, DescribeError> {
+    let text = std::str::from_utf8(lines)
+        .map_err(|_| DescribeError("the describers' output is not UTF-8".to_owned()))?;
+    let mut description = Description::default();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        read_line(line, &mut description).map_err(|what| {
+            let shown: String = line.chars().take(200).collect();
+            DescribeError(format!("the describer's line {shown} is wrong: {what}"))
+        })?;
+    }
+    Ok(description)
+}
+
+fn read_line(line: &str, description: &mut Description) -> Result<(), String> {
+    let value: serde_json::Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let has = |field| value.get(field).is_some();
+    if has("module") {
+        let line: ModuleLine = parse(line)?;
+        description.release = line.module.release;
+        description.description = line.module.description;
+    } else if has("procedure") {
+        let line: ProcedureLine = parse(line)?;
+        description.procedures.push(ProcedureDescription {
+            procedure: line.procedure,
+            read_only: line.read_only,
+            description: line.description,
+        });
+    } else if has("hook") {
+        description.hooks.push(read_hook(parse(line)?)?);
+    } else {
+        return Err("it should have a field \"module\", \"procedure\" or \"hook\"".to_owned());
+    }
+    Ok(())
+}
+
+fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, String> {
+    serde_json::from_str(line).map_err(|error| error.to_string())
+}
+
+fn read_hook(line: HookLine) -> Result<HookDescription, String> {
+    let mut commands = Vec::new();
+    for name in &line.commands {
+        let command = HookCommand::from_name(name).ok_or_else(|| {
+            let known = HookCommand::ALL.map(HookCommand::name).join(", ");
+            format!("unknown command \"{name}\"; hooks see {known}")
+        })?;
+        if !commands.contains(&command) {
+            commands.push(command);
+        }
+    }
+    if commands.is_empty() {
+        return Err("a hook for no command never fires".to_owned());
+    }
+    let prefix = match (line.prefix, line.prefix_hex) {
+        (Some(_), Some(_)) => return Err("it has both a prefix and a prefix_hex".to_owned()),
+        (Some(prefix), None) => Bytes::from(prefix),
+        (None, Some(hex)) => decode_hex(&hex)?,
+        (None, None) => Bytes::new(),
+    };
+    Ok(HookDescription {
+        hook: line.hook,
+        phase: line.phase,
+        commands,
+        prefix,
+        order: line.order,
+        on_failure: line.on_failure,
+        description: line.description,
+    })
+}
+
+fn decode_hex(text: &str) -> Result<Bytes, String> {
+    let wrong = || format!("the prefix_hex \"{text}\" is not pairs of hexadecimal digits");
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    let pairs = (0..text.len()).step_by(2).map(|at| {
+        text.get(at..at + 2)
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+    });
+    pairs
+        .collect::<Option<Vec<u8>>>()
+        .map(Bytes::from)
+        .ok_or_else(wrong)
+}
+
+fn check_exports(description: &Description, exports: &Exports) -> Result<(), DescribeError> {
+    let procedures = description
+        .procedures
+        .iter()
+        .map(|it| ("procedure", &it.procedure));
+    let hooks = description.hooks.iter().map(|it| ("hook", &it.hook));
+    let mut seen: Vec<&String> = Vec::new();
+    for (kind, name) in procedures.chain(hooks) {
+        if seen.contains(&name) {
+            return Err(DescribeError(format!(
+                "the function `{name}` is described twice"
+            )));
+        }
+        if exports.callable.contains(name) {
+            seen.push(name);
+            continue;
+        }
+        let other = exports.others.iter().find(|(other, _)| other == name);
+        return Err(DescribeError(match other {
+            Some((_, found)) => {
+                format!("the {kind} `{name}` has the type {found}, and should have () -> i32")
+            }
+            None => format!("the {kind} `{name}` is described, and not exported"),
+        }));
+    }
+    Ok(())
+}
+
+fn apply_override(
+    hooks: &mut [HookDescription],
+    change: &HookOverride<'_>,
+) -> Result<(), DescribeError> {
+    let is_meant =
+        |hook: &HookDescription| change.hook.as_ref().is_none_or(|name| *name == hook.hook);
+    let mut has_changed = false;
+    for hook in hooks.iter_mut().filter(|hook| is_meant(hook)) {
+        has_changed = true;
+        if let Some(prefix) = &change.prefix {
+            hook.prefix = Bytes::copy_from_slice(prefix);
+        }
+        hook.order = change.order.unwrap_or(hook.order);
+        hook.on_failure = change.on_failure.unwrap_or(hook.on_failure);
+    }
+    if has_changed {
+        return Ok(());
+    }
+    Err(DescribeError(match &change.hook {
+        Some(name) => {
+            format!("the push changes the hook `{name}`, and the module has none of that name")
+        }
+        None => {
+            "the push changes prefix, order or on_failure, and the module has no hooks".to_owned()
+        }
+    }))
+}
+
+fn check_filter(hook: &HookDescription, max_key_bytes: usize) -> Result<(), DescribeError> {
+    let name = &hook.hook;
+    let length = hook.prefix.len();
+    if length > max_key_bytes {
+        return Err(DescribeError(format!(
+            "the hook `{name}` can never fire: its prefix has {length} bytes, and a key has {max_key_bytes} at the most"
+        )));
+    }
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
+    if hook.commands == [HookCommand::Call] && !hook.prefix.iter().all(is_name) {
+        return Err(DescribeError(format!(
+            "the hook `{name}` can never fire: no procedure's name begins with its prefix {:?}",
+            String::from_utf8_lossy(&hook.prefix)
+        )));
+    }
+    Ok(())
+}
+
+fn warn(description: &mut Description) {
+    for hook in &description.hooks {
+        if hook.on_failure == OnFailure::Continue {
+            description.warnings.push(format!(
+                "the hook `{}` fails open: where it fails, requests go on as if it had said yes",
+                hook.hook
+            ));
+        }
+    }
+    if description.hooks.is_empty() && description.procedures.is_empty() {
+        description
+            .warnings
+            .push("the module has neither procedures nor hooks".to_owned());
+    }
+}

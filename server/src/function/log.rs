@@ -1,0 +1,113 @@
+//! What a guest logs: bounded, escaped, and under the name of its module.
+
+use tracing::{debug, error, info, trace, warn};
+
+/// The most lines of one call that reach the log, so that a loop can't fill the disk.
+const MAX_LINES: u32 = 100;
+
+/// The most bytes of one line; the rest is cut off, and that is said.
+const MAX_LINE_BYTES: usize = 4096;
+
+/// How much of its log a call has left.
+#[derive(Debug)]
+pub(super) struct LogBudget {
+    lines: u32,
+    /// What was written to the standard streams since the last line ended.
+    partial: Vec<u8>,
+}
+
+impl Default for LogBudget {
+    fn default() -> Self {
+        Self {
+            lines: MAX_LINES,
+            partial: Vec::new(),
+        }
+    }
+}
+
+impl LogBudget {
+    /// Logs one text. `level` counts from 0 (trace) to 4 (error).
+    pub(super) fn log(&mut self, module: &str, request: u64, level: u32, text: &[u8]) {
+        if self.lines == 0 {
+            return;
+        }
+        self.lines -= 1;
+        emit(module, request, level, &escape(text));
+        if self.lines == 0 {
+            emit(
+                module,
+                request,
+                3,
+                &format!("more than {MAX_LINES} lines in one call; the rest is dropped"),
+            );
+        }
+    }
+
+    /// Logs what a guest writes to a standard stream, line by line.
+    pub(super) fn stream(&mut self, module: &str, request: u64, level: u32, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' || self.partial.len() >= MAX_LINE_BYTES {
+                let line = std::mem::take(&mut self.partial);
+                self.log(module, request, level, &line);
+            }
+            if *byte != b'\n' && self.lines > 0 {
+                self.partial.push(*byte);
+            }
+        }
+    }
+
+    /// Logs what is left of a line that was not ended.
+    pub(super) fn finish(&mut self, module: &str, request: u64) {
+        let line = std::mem::take(&mut self.partial);
+        if !line.is_empty() {
+            self.log(module, request, 2, &line);
+        }
+    }
+}
+
+/// Control characters would let a guest forge lines or steer a terminal.
+fn escape(text: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(text.get(..MAX_LINE_BYTES).unwrap_or(text));
+    let mut escaped = String::with_capacity(shown.len());
+    for character in shown.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
+        }
+    }
+    if text.len() > MAX_LINE_BYTES {
+        escaped.push_str(" (cut)");
+    }
+    escaped
+}
+
+fn emit(module: &str, request: u64, level: u32, text: &str) {
+    match level {
+        0 => trace!(target: "luge::guest", module, request, "{text}"),
+        1 => debug!(target: "luge::guest", module, request, "{text}"),
+        2 => info!(target: "luge::guest", module, request, "{text}"),
+        3 => warn!(target: "luge::guest", module, request, "{text}"),
+        _ => error!(target: "luge::guest", module, request, "{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped_and_long_lines_are_cut() {
+        assert_eq!(escape(b"a\x1b[2Jb\r\nc"), "a\\u{1b}[2Jb\\r\\nc");
+        assert!(escape(&[b'x'; 5000]).ends_with(" (cut)"));
+    }
+
+    #[test]
+    fn a_call_has_a_bounded_number_of_lines() {
+        let mut budget = LogBudget::default();
+        for _ in 0..MAX_LINES * 2 {
+            budget.log("m", 1, 2, b"line");
+        }
+        assert_eq!(budget.lines, 0);
+    }
+}

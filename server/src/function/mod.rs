@@ -1,0 +1,132 @@
+//! Functions: what the core asks of any runtime that calls guests, and what it knows of modules.
+//!
+//! A *call* is one execution of one function. It is a value: the transaction goes in with it and
+//! comes out of it, together with how it ended. The runtime adds the sandbox and the budget; what
+//! the host functions mean is said here, in [`Call`], once for every runtime.
+
+mod call;
+mod describe;
+mod limits;
+mod log;
+mod registry;
+mod view;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use luge_protocol::ErrorCode;
+
+use crate::store::Snapshot;
+
+pub use call::{
+    Call, Identity, ModuleContext, RequestContext, ScanStep, Seed, Stage, Stop, time_to_live,
+};
+pub use describe::{DescribeError, Described, Description, describe};
+pub use limits::{CallLimits, Ceilings, LimitError};
+pub use registry::{HookEntry, Registered, Registry};
+pub use view::{HookView, ResponseStatus};
+
+/// What a runtime is given to load a module.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The name it is pushed under.
+    pub name: &'a str,
+    /// The Wasm binary.
+    pub wasm: &'a [u8],
+    /// The limits of its calls.
+    pub limits: &'a CallLimits,
+}
+
+/// What bounds one call.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    /// The limits of the attempt.
+    pub limits: CallLimits,
+    /// What is left of the cpu time; the least of the call's limit and of what its phase has left.
+    pub cpu: Duration,
+    /// When the request must be done.
+    pub deadline: Instant,
+}
+
+/// What a call used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Fuel.
+    pub fuel: u64,
+    /// Time running, host calls included, suspensions not.
+    pub cpu: Duration,
+    /// The most linear memory, in bytes.
+    pub memory_bytes: usize,
+}
+
+/// Why a call ended without a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of end it was.
+    pub code: ErrorCode,
+    /// One sentence.
+    pub message: String,
+    /// The guest's functions that were running, innermost first.
+    pub backtrace: Vec<String>,
+}
+
+/// A call that is over.
+pub struct Ended<S: Snapshot> {
+    /// The call, with its transaction; gone only if the runtime lost it in a fault of its own.
+    pub call: Option<Box<Call<S>>>,
+    /// The number that the function returned, or why there is none.
+    pub outcome: Result<i32, Failure>,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// What can be loaded, instantiated and called.
+pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
+    /// A module that is ready to be instantiated.
+    type Module: Send + Sync + 'static;
+    /// A live instance of a module.
+    type Instance: Send + 'static;
+
+    /// Checks and compiles a module.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one sentence.
+    fn load(
+        &self,
+        candidate: Candidate<'_>,
+    ) -> impl Future<Output = Result<Self::Module, String>> + Send;
+
+    /// What a module exports.
+    fn exports<'a>(&self, module: &'a Self::Module) -> &'a Exports;
+
+    /// Calls an exported function in `instance`, which is made and initialised where there is none.
+    /// After a failure no instance is left.
+    fn call(
+        &self,
+        module: &Self::Module,
+        instance: &mut Option<Self::Instance>,
+        function: &str,
+        call: Box<Call<S>>,
+        budget: &Budget,
+    ) -> impl Future<Output = Ended<S>> + Send;
+}
+
+/// The functions that a module exports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exports {
+    /// Those of the type `() -> i32`, in the module's order.
+    pub callable: Vec<String>,
+    /// The others, with their types.
+    pub others: Vec<(String, String)>,
+}
+
+impl Failure {
+    /// A failure without a back-trace.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            backtrace: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `luge-server`: serves, demonstrates, and tells its configuration.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use luge_server::config::{Config, ConfigError, LogFormat};
+use luge_server::server::{Server, stopper};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+mod show;
+
+/// A key-value server that its clients program in WebAssembly.
+#[derive(Parser)]
+#[command(name = "luge-server", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until told to stop. This is what happens without a command, too.
+    Serve(SettingFlags),
+    /// Print the configuration in force: every setting with its unit and its reason.
+    Config(SettingFlags),
+}
+
+#[derive(Args)]
+struct SettingFlags {
+    /// Where clients connect [default: 127.0.0.1:5843].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Where the data lies [default: ./luge-data].
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<String>,
+    /// Serve an address that others can reach, without accounts.
+    #[arg(long)]
+    no_auth: bool,
+    /// What is logged, such as `info` or `luge_server=debug`.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// A TOML file with settings.
+    #[arg(long, value_name = "FILE", env = "LUGE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Any other setting; `luge-server config` lists them all.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    set: Vec<(String, String)>,
+}
+
+impl SettingFlags {
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut flags = self.set.clone();
+        let named = [
+            ("listen", &self.listen),
+            ("data", &self.data),
+            ("log", &self.log),
+        ];
+        for (key, value) in named {
+            if let Some(value) = value {
+                flags.push((key.to_owned(), quoted(value)));
+            }
+        }
+        if self.no_auth {
+            flags.push(("no_auth".to_owned(), "true".to_owned()));
+        }
+        Config::load(self.config.as_deref(), &flags)
+    }
+}
+
+/// A value that is text whatever it looks like.
+fn quoted(value: &str) -> String {
+    format!("{value:?}")
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        None => Err("it should be KEY=VALUE".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        None => serve(&arguments.settings),
+        Some(Command::Serve(settings)) => serve(settings),
+        Some(Command::Config(settings)) => settings
+            .load()
+            .map(|config| show::config(&config))
+            .map_err(|error| error.to_string()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            show::error(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(settings: &SettingFlags) -> Result<(), String> {
+    let config = settings.load().map_err(|error| error.to_string())?;
+    start_log(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("can't start the runtime: {error}"))?;
+    runtime.block_on(async {
+        let server = Server::start(&config)
+            .await
+            .map_err(|error| error.to_string())?;
+        let (stopper, stopping) = stopper();
+        let mut terminated =
+            signal(SignalKind::terminate()).map_err(|error| format!("no signals: {error}"))?;
+        let mut interrupted =
+            signal(SignalKind::interrupt()).map_err(|error| format!("no signals: {error}"))?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminated.recv() => {}
+                _ = interrupted.recv() => {}
+            }
+            tracing::info!("stopping: what runs may finish");
+            stopper.stop();
+        });
+        server
+            .run(stopping)
+            .await
+            .map_err(|error| error.to_string())
+    })
+}
+
+fn start_log(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|error| format!("the log filter `{}` is wrong: {error}", config.log))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

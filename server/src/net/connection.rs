@@ -1,0 +1,227 @@
+//! One connection: a socket that drives a session.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use luge_protocol::{ErrorCode, ErrorReply, FrameCodec, FrameError, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::codec::Decoder;
+
+use super::{NetOptions, foreign, replies};
+use crate::function::{Identity, Runtime};
+use crate::session::{Answer, Core, Session};
+use crate::store::Store;
+
+/// How much is read at once: many requests of a pipeline.
+const READ_BYTES: usize = 16 << 10;
+
+/// How long a refused peer may go on sending before it is cut off. Without it, a reset could
+/// overtake the refusal.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is left of a connection that came to its end.
+enum End {
+    /// The peer closed, or the socket failed.
+    Closed,
+    /// We close, after this has been said.
+    Refused(Vec<u8>),
+}
+
+/// The way in.
+struct Requests {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+    codec: FrameCodec,
+    options: NetOptions,
+    /// When the frame that is arriving began to.
+    frame_began: Option<Instant>,
+    has_spoken: bool,
+}
+
+/// Serves one connection until it ends, or until `stopping`.
+pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
+    core: Arc<Core<S, R>>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    number: u64,
+    options: NetOptions,
+    stopping: watch::Receiver<bool>,
+) {
+    // Replies are written together already; waiting for more would only add time.
+    let _ = socket.set_nodelay(true);
+    let identity = Identity {
+        connection: number,
+        peer: peer.ip().to_string(),
+        client: None,
+        user: None,
+    };
+    let session = Session::new(Arc::clone(&core), identity);
+    let (source, mut sink) = socket.into_split();
+    let (answers, waiting) = replies::queue(&options);
+    let requests = Requests {
+        socket: source,
+        buffer: BytesMut::new(),
+        codec: FrameCodec {
+            max_frame_bytes: options.max_frame_bytes,
+        },
+        options,
+        frame_began: None,
+        has_spoken: false,
+    };
+    let read = async {
+        let end = answer_all(session, requests, &answers, stopping).await;
+        // The writer ends once everything that was answered has left.
+        drop(answers);
+        end
+    };
+    let store = &core.store;
+    let write = async move {
+        waiting.write(store, &mut sink, options.write_timeout).await;
+        sink
+    };
+    // Whichever ends first: without a writer there is nobody to answer to, and without a reader the
+    // writer goes on with what is left.
+    tokio::pin!(read, write);
+    let ((mut requests, end), mut sink) = tokio::select! {
+        end = &mut read => (end, write.await),
+        _ = &mut write => return,
+    };
+    if let End::Refused(farewell) = end {
+        say_farewell(
+            &mut requests.socket,
+            &mut sink,
+            &farewell,
+            options.write_timeout,
+        )
+        .await;
+    }
+}
+
+async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
+    mut session: Session<S, R>,
+    mut requests: Requests,
+    answers: &replies::Replies,
+    mut stopping: watch::Receiver<bool>,
+) -> (Requests, End) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = requests.next() => next,
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return (requests, End::Closed),
+        };
+        let body = match next {
+            Ok(body) => body,
+            Err(end) => return (requests, end),
+        };
+        let arrived = now();
+        let answer: Answer = session.handle(&body, arrived).await;
+        if !answers.send(answer).await {
+            return (requests, End::Closed);
+        }
+        if *stopping.borrow() {
+            return (requests, End::Closed);
+        }
+    }
+}
+
+impl Requests {
+    /// The next request's body.
+    async fn next(&mut self) -> Result<bytes::Bytes, End> {
+        loop {
+            match self.codec.decode(&mut self.buffer) {
+                Ok(Some(body)) => {
+                    self.frame_began = None;
+                    self.has_spoken = true;
+                    return Ok(body);
+                }
+                Ok(None) => self.read().await?,
+                Err(error) => return Err(self.refuse(&error)),
+            }
+        }
+    }
+
+    /// Reads what has arrived. The buffer grows with it, never with what a header announces.
+    async fn read(&mut self) -> Result<(), End> {
+        if !self.buffer.is_empty() && self.frame_began.is_none() {
+            self.frame_began = Some(Instant::now());
+        }
+        let (deadline, what) = match self.frame_began {
+            Some(began) => (
+                began + self.options.frame_timeout,
+                "a frame did not arrive whole",
+            ),
+            None => (
+                Instant::now() + self.options.idle_timeout,
+                "no request came",
+            ),
+        };
+        self.buffer.reserve(READ_BYTES);
+        match timeout_at(deadline, self.socket.read_buf(&mut self.buffer)).await {
+            Ok(Ok(0) | Err(_)) => Err(End::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Err(_) => {
+                let limit = match self.frame_began {
+                    Some(_) => self.options.frame_timeout,
+                    None => self.options.idle_timeout,
+                };
+                let message = format!("{what} within {limit:?}; the connection is closed");
+                Err(End::Refused(refusal(ErrorCode::DeadlineExceeded, message)))
+            }
+        }
+    }
+
+    fn refuse(&self, error: &FrameError) -> End {
+        match error {
+            FrameError::Io(_) => End::Closed,
+            FrameError::TooLarge { header, .. } => {
+                let foreign = if self.has_spoken {
+                    None
+                } else {
+                    foreign::farewell(*header)
+                };
+                End::Refused(
+                    foreign.unwrap_or_else(|| refusal(ErrorCode::TooLarge, error.to_string())),
+                )
+            }
+        }
+    }
+}
+
+/// A refusal that belongs to no request, as a frame.
+pub(super) fn refusal(code: ErrorCode, message: String) -> Vec<u8> {
+    let outcome = Err(ErrorReply::new(code, message));
+    replies::encode(Response { id: 0, outcome }, usize::MAX)
+}
+
+/// Says the last word, and reads on for a moment so that it arrives.
+pub(super) async fn say_farewell(
+    source: &mut OwnedReadHalf,
+    sink: &mut OwnedWriteHalf,
+    farewell: &[u8],
+    patience: Duration,
+) {
+    let said = timeout(patience, async {
+        sink.write_all(farewell).await?;
+        sink.shutdown().await
+    });
+    if !matches!(said.await, Ok(Ok(()))) {
+        return;
+    }
+    let mut ignored = [0; 4096];
+    let deadline = Instant::now() + LINGER;
+    while let Ok(Ok(1..)) = timeout_at(deadline, source.read(&mut ignored)).await {}
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "here time enters: a request's arrival"
+)]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}

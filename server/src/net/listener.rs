@@ -1,0 +1,187 @@
+//! The listener: accepts connections up to their bound, and stops in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use luge_protocol::ErrorCode;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::NetOptions;
+use super::connection::{self, refusal, say_farewell};
+use crate::function::Runtime;
+use crate::session::Core;
+use crate::store::Store;
+
+/// How long to wait after the operating system refuses to accept, such as for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections beyond the bound that are told so at once; more are closed without a word.
+const MAX_REFUSALS: usize = 64;
+
+/// Why an address can't be served.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Others could reach it, and nobody would have to say who they are.
+    #[error("{0} can be reached from other machines, and this release has no accounts: whoever reaches it could read, write and deploy; listen on a loopback address such as 127.0.0.1:{port}, or pass --no-auth if the network is yours alone", port = luge_protocol::DEFAULT_PORT)]
+    Open(SocketAddr),
+    /// Somebody has it.
+    #[error("{0} is in use by another program; stop it, or choose another address with --listen")]
+    InUse(SocketAddr),
+    /// It is no address.
+    #[error("can't resolve the address `{0}`: {1}; it should be host:port, such as 127.0.0.1:{port}", port = luge_protocol::DEFAULT_PORT)]
+    Unresolved(String, io::Error),
+    /// The operating system refused.
+    #[error("can't listen on {0}: {1}")]
+    Io(SocketAddr, io::Error),
+}
+
+/// Tells a server to stop. Dropping it tells so, too.
+pub struct Stopper(watch::Sender<bool>);
+
+impl Stopper {
+    /// A stopper, and what its server watches.
+    pub fn new() -> (Self, watch::Receiver<bool>) {
+        let (sender, receiver) = watch::channel(false);
+        (Self(sender), receiver)
+    }
+
+    /// Stop accepting, finish what runs.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Listens on an address.
+///
+/// # Errors
+/// It is not served, and why.
+pub async fn bind(address: &str, no_auth: bool) -> Result<TcpListener, BindError> {
+    let unresolved = |error| BindError::Unresolved(address.to_owned(), error);
+    let mut resolved = tokio::net::lookup_host(address).await.map_err(unresolved)?;
+    let address = resolved.next().ok_or_else(|| {
+        unresolved(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ))
+    })?;
+    if !address.ip().is_loopback() && !no_auth {
+        return Err(BindError::Open(address));
+    }
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse(address),
+            _ => BindError::Io(address, error),
+        })
+}
+
+/// Serves connections until `stopping`, then lets what runs finish.
+pub async fn serve<S: Store, R: Runtime<S::Snapshot>>(
+    listener: TcpListener,
+    core: Arc<Core<S, R>>,
+    options: NetOptions,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let mut connections = JoinSet::new();
+    let mut number = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                report(&ended);
+                continue;
+            }
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        number += 1;
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            turn_away(socket, &refusals, &options);
+            continue;
+        };
+        let (core, stopping) = (Arc::clone(&core), stopping.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let open = Open::count(&core);
+            connection::serve(Arc::clone(&core), socket, peer, number, options, stopping).await;
+            drop(open);
+        });
+    }
+    drop(listener);
+    drain(connections, options.stop_timeout).await;
+}
+
+/// Counts a connection for as long as it lives, also if its task fails.
+struct Open<'a, S: Store, R: Runtime<S::Snapshot>>(&'a Core<S, R>);
+
+impl<'a, S: Store, R: Runtime<S::Snapshot>> Open<'a, S, R> {
+    fn count(core: &'a Core<S, R>) -> Self {
+        core.connections().fetch_add(1, Ordering::Relaxed);
+        Self(core)
+    }
+}
+
+impl<S: Store, R: Runtime<S::Snapshot>> Drop for Open<'_, S, R> {
+    fn drop(&mut self) {
+        self.0.connections().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn drain(mut connections: JoinSet<()>, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while let Ok(Some(ended)) = timeout_at(deadline, connections.join_next()).await {
+        report(&ended);
+    }
+    let left = connections.len();
+    if left > 0 {
+        tracing::warn!(
+            left,
+            "connections did not finish in {patience:?} and are cut off"
+        );
+        connections.shutdown().await;
+    }
+}
+
+fn report(ended: &Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task failed; the others go on");
+    }
+}
+
+/// Tells a peer that there is no place, and closes.
+fn turn_away(socket: TcpStream, refusals: &Arc<Semaphore>, options: &NetOptions) {
+    let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else {
+        return;
+    };
+    let (limit, patience) = (options.max_connections, options.write_timeout);
+    tokio::spawn(async move {
+        let _turn = turn;
+        let (mut source, mut sink) = socket.into_split();
+        let message = format!("the limit of {limit} connections is reached");
+        let farewell = refusal(ErrorCode::Overloaded, message);
+        say_farewell(&mut source, &mut sink, &farewell, patience).await;
+    });
+}

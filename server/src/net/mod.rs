@@ -1,0 +1,31 @@
+//! The edge towards clients: the only place that names `tokio::net`, and where time enters.
+
+mod connection;
+mod foreign;
+mod listener;
+mod replies;
+
+use std::time::Duration;
+
+pub use listener::{BindError, Stopper, bind, serve};
+
+/// The bounds of connections.
+#[derive(Clone, Copy, Debug)]
+pub struct NetOptions {
+    /// Open connections.
+    pub max_connections: usize,
+    /// A frame's body, in bytes.
+    pub max_frame_bytes: usize,
+    /// Replies of one connection that wait to be written.
+    pub max_unread_replies: usize,
+    /// The same in bytes.
+    pub max_unread_bytes: usize,
+    /// A connection without a request for so long is closed.
+    pub idle_timeout: Duration,
+    /// A frame must arrive in this time from its first byte on.
+    pub frame_timeout: Duration,
+    /// A client that takes nothing of its replies for so long is closed.
+    pub write_timeout: Duration,
+    /// What runs when the server stops may take this long.
+    pub stop_timeout: Duration,
+}

@@ -1,0 +1,247 @@
+//! A whole server: joins the store, the function runtime and the network.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use tokio::net::TcpListener;
+
+use crate::command::CommandLimits;
+use crate::config::Config;
+use crate::function::{CallLimits, Ceilings, Seed};
+use crate::net::{self, BindError, NetOptions, Stopper};
+use crate::session::{Core, LoadError, Settings, Surroundings, load_modules};
+use crate::store::sled::{FolderError, SledOptions, SledSnapshot, SledStore};
+use crate::store::{Clock, Store, StoreError};
+use crate::transaction::WriteLimits;
+use crate::udf::{EngineError, EngineOptions, WasmRuntime};
+
+/// The core that a server runs: sled below, wasmtime beside.
+pub type SledCore = Core<SledStore, WasmRuntime<SledSnapshot>>;
+
+/// A server that listens, and does not serve yet.
+pub struct Server {
+    core: Arc<SledCore>,
+    listener: TcpListener,
+    address: SocketAddr,
+    options: NetOptions,
+}
+
+/// Why a server does not start, or does not stop in order.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The function runtime.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The stored modules.
+    #[error(transparent)]
+    Modules(#[from] LoadError),
+    /// The store, when it is closed.
+    #[error("the store could not be closed in order: {0}")]
+    Close(#[from] StoreError),
+}
+
+/// The wall clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        wall_ms()
+    }
+}
+
+impl Server {
+    /// Opens the folder, loads the modules and binds the address.
+    ///
+    /// # Errors
+    /// Names what is in the way.
+    pub async fn start(config: &Config) -> Result<Self, ServerError> {
+        // The address first: a second server on it should not touch the folder.
+        let listener = net::bind(&config.listen, config.no_auth).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| BindError::Unresolved(config.listen.clone(), error))?;
+        let core = Arc::new(open_core(config)?);
+        let modules = load_modules(&core).await?;
+        tracing::info!(%address, data = %config.data.display(), modules, "ready");
+        Ok(Self {
+            core,
+            listener,
+            address,
+            options: net_options(config),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until it is told to stop, finishes what runs, and makes everything durable.
+    ///
+    /// # Errors
+    /// The store could not be closed in order.
+    pub async fn run(
+        self,
+        stopping: tokio::sync::watch::Receiver<bool>,
+    ) -> Result<(), ServerError> {
+        net::serve(
+            self.listener,
+            Arc::clone(&self.core),
+            self.options,
+            stopping,
+        )
+        .await;
+        self.core.store.close().await?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// A stopper, and what [`Server::run`] takes.
+#[must_use]
+pub fn stopper() -> (Stopper, tokio::sync::watch::Receiver<bool>) {
+    Stopper::new()
+}
+
+fn open_core(config: &Config) -> Result<SledCore, ServerError> {
+    let ceilings = ceilings(config);
+    let runtime = WasmRuntime::new(&EngineOptions {
+        max_instances: config.max_instances,
+        max: ceilings.max.clone(),
+        stack_bytes: config.stack_bytes,
+    })?;
+    let options = SledOptions {
+        cache_bytes: config.sled_cache_bytes,
+        max_history_bytes: config.max_history_bytes,
+        max_waiting_commits: config.max_waiting_commits,
+    };
+    let mut id = [0; 16];
+    id.copy_from_slice(&seed()[..16]);
+    let store = SledStore::open(&config.data, id, Box::new(SystemClock), &options)?;
+    Ok(Core::new(
+        store,
+        runtime,
+        settings(config, ceilings),
+        surroundings(),
+    ))
+}
+
+/// The bounds of requests, from the configuration.
+#[must_use]
+pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
+    Settings {
+        command: CommandLimits {
+            max_key_bytes: config.max_key_bytes,
+            max_value_bytes: config.max_value_bytes,
+            max_request_keys: config.max_request_keys,
+            max_page_entries: config.max_page_entries,
+            max_page_bytes: config.max_page_bytes,
+        },
+        max_frame_bytes: config.max_frame_bytes,
+        max_module_bytes: config.max_module_bytes,
+        writes: WriteLimits {
+            keys: config.call_write_keys,
+            bytes: config.call_write_bytes,
+        },
+        ceilings,
+        phase_cpu: Duration::from_millis(config.phase_cpu_ms),
+        max_running: config.max_running_calls,
+        max_shared_attempts: config.max_shared_attempts,
+    }
+}
+
+/// The limits of calls, from the configuration.
+#[must_use]
+pub fn ceilings(config: &Config) -> Ceilings {
+    Ceilings {
+        default: CallLimits {
+            fuel: config.call_fuel,
+            cpu: Duration::from_millis(config.call_cpu_ms),
+            deadline: Duration::from_millis(config.call_deadline_ms),
+            memory_bytes: config.call_memory_bytes,
+            output_bytes: config.call_output_bytes,
+            write_keys: config.call_write_keys,
+            write_bytes: config.call_write_bytes,
+            table_elements: config.call_table_elements,
+        },
+        max: CallLimits {
+            fuel: config.max_call_fuel,
+            cpu: Duration::from_millis(config.max_call_cpu_ms),
+            deadline: Duration::from_millis(config.max_call_deadline_ms),
+            memory_bytes: config.max_call_memory_bytes,
+            output_bytes: config.max_call_output_bytes,
+            write_keys: config.max_call_write_keys,
+            write_bytes: config.max_call_write_bytes,
+            table_elements: config.max_call_table_elements,
+        },
+    }
+}
+
+/// The real clock and real randomness.
+#[must_use]
+pub fn surroundings() -> Surroundings {
+    Surroundings {
+        now: Box::new(now),
+        seed: Box::new(seed),
+        wall_ms: Box::new(wall_ms),
+    }
+}
+
+fn net_options(config: &Config) -> NetOptions {
+    NetOptions {
+        max_connections: config.max_connections,
+        max_frame_bytes: config.max_frame_bytes,
+        max_unread_replies: config.max_unread_replies,
+        max_unread_bytes: config.max_unread_bytes,
+        idle_timeout: Duration::from_millis(config.idle_timeout_ms),
+        frame_timeout: Duration::from_millis(config.frame_timeout_ms),
+        write_timeout: Duration::from_millis(config.write_timeout_ms),
+        stop_timeout: Duration::from_millis(config.stop_timeout_ms),
+    }
+}
+
+/// Random bytes from a generator of each thread, which the operating system has seeded: a call should
+/// not cost a system call.
+fn seed() -> Seed {
+    thread_local! {
+        static RANDOM: RefCell<ChaCha20Rng> = RefCell::new(ChaCha20Rng::from_seed(system_seed()));
+    }
+    RANDOM.with_borrow_mut(|random| {
+        let mut seed = Seed::default();
+        random.fill_bytes(&mut seed);
+        seed
+    })
+}
+
+fn system_seed() -> Seed {
+    let mut seed = Seed::default();
+    getrandom::fill(&mut seed).expect("the operating system has random bytes");
+    seed
+}
+
+#[expect(clippy::disallowed_methods, reason = "here time enters: deadlines")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "here time enters: the store's clock"
+)]
+fn wall_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

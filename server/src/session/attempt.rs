@@ -1,0 +1,448 @@
+//! One request's way through the core: attempts, each a transaction, until one commits.
+//!
+//! ```text
+//!   begin → request hooks of all parts → [savepoint] all commands → response hooks of all parts → commit
+//!             their writes stand              undone on an error or a block         conflict: from the start
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use luge_protocol::{Command, ErrorCode, ErrorDetails, ErrorReply, LimitsRequest, Reply};
+
+use super::{Context, Core, refusal, wants_durability};
+use crate::command::{
+    self, Action, CommandError, Outcome, Part, Pending, Plan, Shape, Verdict, settle_call,
+};
+use crate::function::{
+    Budget, Call, CallLimits, Failure, HookView, Registered, Registry, RequestContext, Runtime,
+    Seed, Stage, Usage,
+};
+use crate::store::{CommitOutcome, ReadPoint, Sequence, Store, StoreError};
+use crate::transaction::{Permit, Transaction};
+
+/// Attempts alone, after those beside others. Alone only the passing of time can make a conflict: a
+/// key that was read as live expires before the commit.
+const MAX_EXCLUSIVE_ATTEMPTS: u32 = 3;
+
+/// One attempt at a request.
+pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
+    pub(super) core: &'a Core<S, R>,
+    pub(super) registry: &'a Registry<R::Module>,
+    /// Gone only while a call has it.
+    transaction: Option<Transaction<S::Snapshot>>,
+    pub(super) request: RequestContext,
+    arrived: Instant,
+    deadline: Option<Instant>,
+    /// One instance for each module that has been called.
+    instances: HashMap<String, Option<R::Instance>>,
+    /// What the caller of a procedure lowers its limits to.
+    lowered: LimitsRequest,
+    seed: Option<Seed>,
+    calls: u64,
+}
+
+/// Why an attempt ended without an answer.
+pub(super) enum Abort {
+    /// The store failed.
+    Store(StoreError),
+    /// The transaction was lost in a fault of the runtime.
+    Lost,
+}
+
+/// An attempt that came to its end.
+struct Settled<S: Store> {
+    transaction: Transaction<S::Snapshot>,
+    outcome: Result<Plan, ErrorReply>,
+    /// Whether the commands themselves wrote, and not only hooks.
+    has_changed: bool,
+}
+
+/// Runs a request until it commits. Answers the outcome, its gate, and whether something was written.
+pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    registry: Arc<Registry<R::Module>>,
+    context: &Context<'_>,
+    mut request: RequestContext,
+    point: ReadPoint,
+) -> (Result<Reply, ErrorReply>, Sequence, bool) {
+    let deadline = context
+        .options
+        .deadline_ms
+        .map(|ms| context.arrived + Duration::from_millis(ms));
+    let last = core.settings.max_shared_attempts + MAX_EXCLUSIVE_ATTEMPTS;
+    for number in 1..=last {
+        request.attempt = number;
+        if deadline.is_some_and(|deadline| (core.surroundings.now)() >= deadline) {
+            let message = "the request's deadline passed before it was done";
+            return (
+                Err(ErrorReply::new(ErrorCode::DeadlineExceeded, message)),
+                0,
+                false,
+            );
+        }
+        let is_alone = number > core.settings.max_shared_attempts;
+        let alone = if is_alone {
+            Some(core.coordinator.exclusive().await)
+        } else {
+            None
+        };
+        let attempt = Attempt {
+            core,
+            registry: &registry,
+            transaction: None,
+            request: request.clone(),
+            arrived: context.arrived,
+            deadline,
+            instances: HashMap::new(),
+            lowered: lowered(context.command),
+            seed: None,
+            calls: 0,
+        };
+        match attempt.run(context.command, point).await {
+            Ok(settled) => match commit(core, context, settled, alone).await {
+                Ok(Some(done)) => return done,
+                Ok(None) => tracing::debug!(request = request.request, number, "conflict"),
+                Err(error) => return (Err(refusal::store(&error)), 0, false),
+            },
+            Err(Abort::Store(error)) => return (Err(refusal::store(&error)), 0, false),
+            Err(Abort::Lost) => {
+                return (
+                    Err(refusal::internal("the call's transaction was lost")),
+                    0,
+                    false,
+                );
+            }
+        }
+    }
+    let message = format!("other commits touched what the request read, {last} times in a row");
+    (Err(ErrorReply::new(ErrorCode::Conflict, message)), 0, false)
+}
+
+/// Commits what an attempt wrote; `None` on a conflict.
+async fn commit<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    context: &Context<'_>,
+    settled: Settled<S>,
+    alone: Option<Permit>,
+) -> Result<Option<(Result<Reply, ErrorReply>, Sequence, bool)>, StoreError> {
+    let Settled {
+        transaction,
+        outcome,
+        has_changed,
+    } = settled;
+    let snapshot = transaction.sequence();
+    let told = |version| outcome.map(|plan| command::reply(plan, Pending { version, snapshot }));
+    if !transaction.has_writes() {
+        return Ok(Some((told(0), snapshot, false)));
+    }
+    let _permit = match alone {
+        Some(permit) => permit,
+        None => core.coordinator.shared().await,
+    };
+    let is_durable = has_changed || wants_durability(context.options);
+    let (snapshot, commit) = transaction.into_commit(is_durable);
+    match core.store.commit(snapshot, commit).await? {
+        CommitOutcome::Committed(sequence) => Ok(Some((told(sequence), sequence, true))),
+        CommitOutcome::Conflict => Ok(None),
+    }
+}
+
+fn lowered(command: &Command<'_>) -> LimitsRequest {
+    match command {
+        Command::Call(call) => call.limits.clone().unwrap_or_default(),
+        _ => LimitsRequest::default(),
+    }
+}
+
+impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
+    async fn run(mut self, command: &Command<'_>, point: ReadPoint) -> Result<Settled<S>, Abort> {
+        let snapshot = self.core.store.begin(point).await.map_err(Abort::Store)?;
+        self.transaction = Some(Transaction::new(snapshot, self.core.settings.writes));
+        if let Command::Call(call) = command
+            && call.dry_run == Some(true)
+        {
+            return self.settle(Err(refusal::unsupported("call with dry_run")), false);
+        }
+        let (registry, limits) = (self.registry, &self.core.settings.command);
+        let planned = command::plan(self.transaction()?, registry, command, limits).await;
+        let mut plan = match planned {
+            Ok(plan) => plan,
+            Err(CommandError::Refused(reply)) => return self.settle(Err(reply), false),
+            Err(CommandError::Store(error)) => return Err(Abort::Store(error)),
+        };
+        let _running = match self.needs_functions(&plan) {
+            true => Some(self.core.running.acquire().await.map_err(|_| Abort::Lost)?),
+            false => None,
+        };
+        let mut refused = self.request_hooks(&mut plan).await?;
+        let before = self.transaction()?.savepoint();
+        let mut has_changed = false;
+        if refused.is_none() {
+            refused = self.apply_all(&mut plan).await?;
+            has_changed = self.transaction()?.has_changed_since(before);
+        }
+        if refused.is_some() {
+            self.transaction()?.undo_to(before);
+            has_changed = false;
+        }
+        if let Some(blocked) = self.response_hooks(&mut plan, refused.as_ref()).await? {
+            self.transaction()?.undo_to(before);
+            return self.settle(Err(blocked), false);
+        }
+        let outcome = match refused {
+            Some(reply) => Err(reply),
+            None => Ok(plan),
+        };
+        self.settle(outcome, has_changed)
+    }
+
+    fn settle(
+        self,
+        outcome: Result<Plan, ErrorReply>,
+        has_changed: bool,
+    ) -> Result<Settled<S>, Abort> {
+        let transaction = self.transaction.ok_or(Abort::Lost)?;
+        Ok(Settled {
+            transaction,
+            outcome,
+            has_changed,
+        })
+    }
+
+    pub(super) fn transaction(&mut self) -> Result<&mut Transaction<S::Snapshot>, Abort> {
+        self.transaction.as_mut().ok_or(Abort::Lost)
+    }
+
+    fn needs_functions(&self, plan: &Plan) -> bool {
+        plan.parts.iter().any(|part| {
+            part.action == Action::Call || self.registry.is_hooked(part.hook_command(), &part.key)
+        })
+    }
+
+    /// Does every part; answers why the request is refused, if it is.
+    async fn apply_all(&mut self, plan: &mut Plan) -> Result<Option<ErrorReply>, Abort> {
+        let is_batch = matches!(plan.shape, Shape::Batch { .. });
+        let mut reply_bytes = 0;
+        for at in 0..plan.parts.len() {
+            let (done, rest) = plan.parts.split_at_mut(at);
+            let Some(part) = rest.first_mut() else { break };
+            let index = is_batch.then_some(part.operation as u64);
+            let applied = match part.action {
+                Action::Call => self.apply_call(part).await?,
+                Action::Disclose => {
+                    if let Some(made) = done.last() {
+                        command::disclose(&made.outcome, part);
+                    }
+                    Ok(())
+                }
+                _ => command::apply(self.transaction()?, part, index).await,
+            };
+            match applied {
+                Ok(()) => {}
+                Err(CommandError::Refused(reply)) => return Ok(Some(reply)),
+                Err(CommandError::Store(error)) => return Err(Abort::Store(error)),
+            }
+            reply_bytes += outcome_bytes(&part.outcome);
+            let limit = self.core.settings.max_frame_bytes;
+            if reply_bytes > limit {
+                let message = format!(
+                    "a reply of more than {reply_bytes} bytes exceeds the limit of {limit}"
+                );
+                return Ok(Some(ErrorReply::new(ErrorCode::TooLarge, message)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn apply_call(&mut self, part: &mut Part) -> Result<Result<(), CommandError>, Abort> {
+        match &part.verdict {
+            Verdict::Proceed => {}
+            Verdict::Responded(value) => {
+                settle_call(part, value.clone());
+                return Ok(Ok(()));
+            }
+            Verdict::Absent | Verdict::Blocked(_) => return Ok(Ok(())),
+        }
+        let name = String::from_utf8_lossy(&part.key).into_owned();
+        let Some((module, procedure)) = self.registry.procedure(&name) else {
+            return Ok(Err(self.unknown_procedure(&name).into()));
+        };
+        let (module, function) = (Arc::clone(module), procedure.procedure.clone());
+        let input = part.value.clone().unwrap_or_default();
+        let before = self.transaction()?.savepoint();
+        let was_read_only = self.transaction()?.set_read_only(procedure.read_only);
+        let limits = module.limits.lowered_by(&self.lowered);
+        let cpu = limits.cpu;
+        let setup = |call: &mut Call<S::Snapshot>| call.input = input;
+        let (call, outcome, _) = self
+            .call(&module, &function, Stage::Procedure, &limits, cpu, setup)
+            .await?;
+        self.transaction()?.set_read_only(was_read_only);
+        let output = Bytes::from(call.output);
+        match outcome {
+            Ok(0) => {
+                settle_call(part, output);
+                Ok(Ok(()))
+            }
+            Ok(code) => {
+                self.transaction()?.undo_to(before);
+                Ok(Err(self.rejected(&module, &function, code, output).into()))
+            }
+            Err(failure) => {
+                self.transaction()?.undo_to(before);
+                let number = self.request.request;
+                let name = &module.description.name;
+                tracing::warn!(module = name, function, code = %failure.code, "a procedure failed: {}", failure.message);
+                Ok(Err(refusal::failed(name, &function, number, failure).into()))
+            }
+        }
+    }
+
+    fn rejected(
+        &self,
+        module: &Registered<R::Module>,
+        function: &str,
+        code: i32,
+        payload: Bytes,
+    ) -> ErrorReply {
+        let name = &module.description.name;
+        let message = format!("{name}.{function} refused with the code {code}");
+        ErrorReply::new(ErrorCode::Rejected, message).with(ErrorDetails {
+            module: Some(name.clone()),
+            function: Some(function.to_owned()),
+            code: Some(code),
+            payload: Some(payload),
+            call: Some(self.request.request),
+            ..ErrorDetails::default()
+        })
+    }
+
+    fn unknown_procedure(&self, name: &str) -> ErrorReply {
+        let mut shown: String = name.chars().take(128).collect();
+        shown = shown.escape_default().to_string();
+        let message = match name
+            .split_once('.')
+            .and_then(|(module, _)| self.registry.module(module))
+        {
+            Some(module) => {
+                let known: Vec<&str> = module
+                    .description
+                    .procedures
+                    .iter()
+                    .map(|it| it.procedure.as_str())
+                    .collect();
+                format!("no procedure `{shown}`; the module has {}", list(&known))
+            }
+            None => {
+                let known: Vec<&str> = self.registry.modules().keys().map(String::as_str).collect();
+                format!(
+                    "no procedure `{shown}`: procedures are called as module.procedure, and the modules are {}",
+                    list(&known)
+                )
+            }
+        };
+        ErrorReply::new(ErrorCode::NotFound, message)
+    }
+
+    /// Calls one function. The transaction goes with the call and comes back.
+    pub(super) async fn call(
+        &mut self,
+        module: &Arc<Registered<R::Module>>,
+        function: &str,
+        stage: Stage,
+        limits: &CallLimits,
+        cpu: Duration,
+        setup: impl FnOnce(&mut Call<S::Snapshot>),
+    ) -> Result<(CallEnd, Result<i32, Failure>, Usage), Abort> {
+        let mut transaction = self.transaction.take().ok_or(Abort::Lost)?;
+        let write_limits = transaction.set_limits(limits.writes());
+        let seed = self.next_seed();
+        let context = Arc::clone(&module.context);
+        let mut call = Box::new(Call::new(
+            stage,
+            Some(transaction),
+            self.request.clone(),
+            context,
+            seed,
+        ));
+        call.max_output_bytes = limits.output_bytes;
+        call.max_key_bytes = self.core.settings.command.max_key_bytes;
+        call.max_value_bytes = self.core.settings.command.max_value_bytes;
+        setup(&mut call);
+        let deadline = self.arrived + limits.deadline;
+        let deadline = self
+            .deadline
+            .map_or(deadline, |request| request.min(deadline));
+        let budget = Budget {
+            limits: limits.clone(),
+            cpu,
+            deadline,
+        };
+        let instance = self
+            .instances
+            .entry(module.description.name.clone())
+            .or_default();
+        let ended = self
+            .core
+            .runtime
+            .call(&module.module, instance, function, call, &budget)
+            .await;
+        let mut call = ended.call.ok_or(Abort::Lost)?;
+        let mut transaction = call.transaction.take().ok_or(Abort::Lost)?;
+        transaction.set_limits(write_limits);
+        self.transaction = Some(transaction);
+        let end = CallEnd {
+            output: std::mem::take(&mut call.output),
+            view: call.view.take(),
+        };
+        Ok((end, ended.outcome, ended.usage))
+    }
+
+    /// After a failure a module gets a fresh instance.
+    pub(super) fn drop_instance(&mut self, module: &str) {
+        self.instances.remove(module);
+    }
+
+    /// Every call of an attempt has random numbers of its own, from one seed of the attempt.
+    fn next_seed(&mut self) -> Seed {
+        let mut seed = *self
+            .seed
+            .get_or_insert_with(|| (self.core.surroundings.seed)());
+        self.calls += 1;
+        for (byte, count) in seed.iter_mut().zip(self.calls.to_le_bytes()) {
+            *byte ^= count;
+        }
+        seed
+    }
+}
+
+/// What a call leaves.
+pub(super) struct CallEnd {
+    pub(super) output: Vec<u8>,
+    pub(super) view: Option<HookView>,
+}
+
+fn outcome_bytes(outcome: &Outcome) -> usize {
+    const OVERHEAD_BYTES: usize = 16;
+    OVERHEAD_BYTES
+        + match outcome {
+            Outcome::Value { value, .. } => value.len(),
+            Outcome::Made(Some(value)) => value.len(),
+            _ => 0,
+        }
+}
+
+fn list(names: &[&str]) -> String {
+    const MAX_LISTED: usize = 20;
+    match names {
+        [] => "none".to_owned(),
+        names if names.len() > MAX_LISTED => {
+            let shown = names.get(..MAX_LISTED).unwrap_or(names).join(", ");
+            format!("{shown} and {} more", names.len() - MAX_LISTED)
+        }
+        names => names.join(", "),
+    }
+}

@@ -1,0 +1,302 @@
+//! The two phases of hooks around the commands of a request.
+//!
+//! Request hooks may change, refuse or answer a part; what they write stands whatever becomes of the
+//! command. Response hooks run always, once, and see how it ended; where one of them blocks, what the
+//! commands and all response hooks wrote is undone together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use luge_protocol::{ErrorCode, ErrorReply, HookCommand, OnFailure, Phase};
+
+use super::attempt::{Abort, Attempt};
+use super::refusal;
+use crate::command::{Action, Outcome, Part, Plan, Shape, Verdict};
+use crate::function::{Call, Failure, HookEntry, HookView, ResponseStatus, Runtime, Stage};
+use crate::store::Store;
+
+/// What one hook decided, after failures have been dealt with.
+enum Decision {
+    Continue(HookView),
+    Block(ErrorReply),
+    Respond(Bytes),
+    Absent,
+    /// It failed, and its failure refuses the request, whatever kind of part it stood around.
+    Refuse(ErrorReply),
+    /// It failed, and is passed over.
+    PassOver,
+}
+
+/// What is left of a phase's time.
+struct PhaseTime {
+    left: Duration,
+    limit: Duration,
+}
+
+impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
+    /// Runs the request hooks of every part; answers why the request is refused, if it is.
+    pub(super) async fn request_hooks(
+        &mut self,
+        plan: &mut Plan,
+    ) -> Result<Option<ErrorReply>, Abort> {
+        let is_scan = matches!(plan.shape, Shape::Scan { .. });
+        let mut time = self.phase_time();
+        let mut refused = None;
+        for part in &mut plan.parts {
+            self.request_hooks_of(part, &mut time, &mut refused).await?;
+            let Verdict::Blocked(block) = &part.verdict else {
+                continue;
+            };
+            if !is_scan && !part.is_disclosure() && refused.is_none() {
+                refused = Some((**block).clone());
+            }
+        }
+        Ok(refused)
+    }
+
+    async fn request_hooks_of(
+        &mut self,
+        part: &mut Part,
+        time: &mut PhaseTime,
+        refused: &mut Option<ErrorReply>,
+    ) -> Result<(), Abort> {
+        let registry = self.registry;
+        let (command, key) = (part.hook_command(), part.key.clone());
+        for hook in registry.hooks(command, Phase::Request, &key) {
+            let view = view(part, ResponseStatus::Ok, None);
+            match self.run_hook(hook, Stage::RequestHook, view, time).await? {
+                Decision::Continue(changed) => {
+                    part.value = changed.value;
+                    part.ttl = changed.ttl;
+                }
+                Decision::PassOver => {}
+                Decision::Block(block) => part.verdict = Verdict::Blocked(Box::new(block)),
+                Decision::Respond(reply) => part.verdict = Verdict::Responded(reply),
+                Decision::Absent => part.verdict = Verdict::Absent,
+                Decision::Refuse(block) => {
+                    if !part.is_disclosure() {
+                        refused.get_or_insert_with(|| block.clone());
+                    }
+                    part.verdict = Verdict::Blocked(Box::new(block));
+                }
+            }
+            if part.verdict != Verdict::Proceed {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the response hooks of every part; answers the block, if one of them blocks.
+    pub(super) async fn response_hooks(
+        &mut self,
+        plan: &mut Plan,
+        refused: Option<&ErrorReply>,
+    ) -> Result<Option<ErrorReply>, Abort> {
+        let is_scan = matches!(plan.shape, Shape::Scan { .. });
+        let mut time = self.phase_time();
+        let mut blocked: Option<ErrorReply> = None;
+        for part in &mut plan.parts {
+            let registry = self.registry;
+            let (command, key) = (part.hook_command(), part.key.clone());
+            for hook in registry.hooks(command, Phase::Response, &key) {
+                let (status, response) = status(part, refused.or(blocked.as_ref()));
+                let view = view(part, status, response);
+                match self
+                    .run_hook(hook, Stage::ResponseHook, view, &mut time)
+                    .await?
+                {
+                    Decision::Continue(changed) => answer_instead(part, status, changed),
+                    Decision::Refuse(block) if !part.is_disclosure() => {
+                        blocked.get_or_insert(block);
+                    }
+                    Decision::Block(block) if !is_scan && !part.is_disclosure() => {
+                        blocked.get_or_insert(block);
+                    }
+                    // An entry of a scan or a disclosure is left out.
+                    Decision::Block(block) | Decision::Refuse(block) => {
+                        part.outcome = Outcome::Pending;
+                        part.verdict = Verdict::Blocked(Box::new(block));
+                    }
+                    Decision::PassOver | Decision::Respond(_) | Decision::Absent => {}
+                }
+            }
+        }
+        Ok(blocked)
+    }
+
+    fn phase_time(&self) -> PhaseTime {
+        let limit = self.core.settings.phase_cpu;
+        PhaseTime { left: limit, limit }
+    }
+
+    async fn run_hook(
+        &mut self,
+        entry: &Arc<HookEntry<R::Module>>,
+        stage: Stage,
+        view: HookView,
+        time: &mut PhaseTime,
+    ) -> Result<Decision, Abort> {
+        if time.left.is_zero() {
+            return Ok(Decision::Refuse(self.out_of_time(entry, time)));
+        }
+        let (module, command) = (&entry.module, view.command);
+        let savepoint = self.transaction()?.savepoint();
+        let setup = |call: &mut Call<S::Snapshot>| call.view = Some(view);
+        let (end, outcome, usage) = self
+            .call(
+                module,
+                &entry.hook.hook,
+                stage,
+                &module.limits,
+                time.left,
+                setup,
+            )
+            .await?;
+        time.left = time.left.saturating_sub(usage.cpu);
+        let name = &module.description.name;
+        let decision = match (outcome, end.view) {
+            (Ok(0), Some(view)) => return Ok(Decision::Continue(view)),
+            (Ok(1), _) => {
+                return Ok(Decision::Block(refusal::blocked(
+                    name,
+                    &entry.hook.hook,
+                    &end.output,
+                )));
+            }
+            (Ok(number), _) => decide(stage, command, number, end.output),
+            (Err(failure), _) => Err(failure),
+        };
+        match decision {
+            Ok(decision) => Ok(decision),
+            Err(failure) => {
+                self.transaction()?.undo_to(savepoint);
+                self.drop_instance(name);
+                if time.left.is_zero() {
+                    return Ok(Decision::Refuse(self.out_of_time(entry, time)));
+                }
+                Ok(self.deal_with(entry, failure))
+            }
+        }
+    }
+
+    /// A hook's failure is a block, or is passed over, as its description says.
+    fn deal_with(&self, entry: &HookEntry<R::Module>, failure: Failure) -> Decision {
+        let (module, hook) = (&entry.module.description.name, &entry.hook.hook);
+        tracing::warn!(module, hook, code = %failure.code, "a hook failed: {}", failure.message);
+        match entry.hook.on_failure {
+            OnFailure::Block => Decision::Refuse(refusal::failed_hook(
+                module,
+                hook,
+                self.request.request,
+                failure,
+            )),
+            OnFailure::Continue => Decision::PassOver,
+        }
+    }
+
+    fn out_of_time(&self, entry: &HookEntry<R::Module>, time: &PhaseTime) -> ErrorReply {
+        let message = format!(
+            "the hooks of this phase used up their {:?} of cpu time together",
+            time.limit
+        );
+        let failure = Failure::new(ErrorCode::CpuExhausted, message);
+        let (module, hook) = (&entry.module.description.name, &entry.hook.hook);
+        refusal::failed_hook(module, hook, self.request.request, failure)
+    }
+}
+
+/// What a number other than 0 and 1 means.
+fn decide(
+    stage: Stage,
+    command: HookCommand,
+    number: i32,
+    output: Vec<u8>,
+) -> Result<Decision, Failure> {
+    let is_request = stage == Stage::RequestHook;
+    match (number, command) {
+        (2, HookCommand::Get | HookCommand::Call) if is_request => {
+            Ok(Decision::Respond(Bytes::from(output)))
+        }
+        (3, HookCommand::Get) if is_request => Ok(Decision::Absent),
+        _ => {
+            let message = format!(
+                "the hook returned {number}, which means nothing for a {} in this phase",
+                command.name()
+            );
+            Err(Failure::new(ErrorCode::Trap, message))
+        }
+    }
+}
+
+/// What a hook sees of a part.
+fn view(part: &Part, status: ResponseStatus, response: Option<Bytes>) -> HookView {
+    let (condition, delta) = match part.action {
+        Action::Set { condition, .. } => (condition, None),
+        Action::Incr { delta } => (None, Some(delta)),
+        _ => (None, None),
+    };
+    let value = if part.is_disclosure() {
+        None
+    } else {
+        part.value.clone()
+    };
+    HookView {
+        command: part.hook_command(),
+        key: part.key.clone(),
+        value,
+        ttl: part.ttl,
+        condition,
+        delta,
+        status,
+        response,
+    }
+}
+
+/// How a part ended, with the value that it returns or the name of the code that it failed with.
+fn status(part: &Part, refused: Option<&ErrorReply>) -> (ResponseStatus, Option<Bytes>) {
+    if let Some(reply) = refused {
+        let is_block = reply.code() == ErrorCode::Blocked;
+        let status = if is_block {
+            ResponseStatus::Blocked
+        } else {
+            ResponseStatus::Error
+        };
+        return (
+            status,
+            Some(Bytes::copy_from_slice(reply.code().name().as_bytes())),
+        );
+    }
+    let value = match &part.outcome {
+        Outcome::Value { value, .. } => Some(value.clone()),
+        _ => None,
+    };
+    match (&part.verdict, &part.outcome) {
+        (Verdict::Blocked(block), _) => (
+            ResponseStatus::Blocked,
+            Some(Bytes::copy_from_slice(block.code().name().as_bytes())),
+        ),
+        (Verdict::Responded(_), _) => (ResponseStatus::Responded, value),
+        (_, Outcome::Absent) => (ResponseStatus::Absent, None),
+        _ => (ResponseStatus::Ok, value),
+    }
+}
+
+/// Puts what a response hook made of the value in its place.
+fn answer_instead(part: &mut Part, status: ResponseStatus, changed: HookView) {
+    let Some(response) = changed.response else {
+        return;
+    };
+    match (&mut part.outcome, status) {
+        (_, ResponseStatus::Error | ResponseStatus::Blocked) => {}
+        (Outcome::Value { value, .. }, _) => *value = response,
+        (outcome, _) => {
+            *outcome = Outcome::Value {
+                value: response,
+                version: Some(0),
+                ttl_ms: 0,
+            }
+        }
+    }
+}

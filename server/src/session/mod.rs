@@ -1,0 +1,287 @@
+//! Sessions: one client's conversation as a value, without its socket.
+//!
+//! [`Session::handle`] turns one request's body into one answer. The answer carries a *gate*: the
+//! sequence that the store must have acked before the answer may leave. A session takes the next
+//! request as soon as the last one is sequenced, so the requests of a pipeline share a sync.
+
+mod attempt;
+mod greeting;
+mod hooks;
+mod modules;
+mod refusal;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use luge_protocol::{
+    Command, Durability, ErrorCode, ErrorReply, HookCommand, InfoReply, Options, Reply, Request,
+    RequestId, Response, ServerLimits,
+};
+use tokio::sync::Semaphore;
+
+use crate::command::CommandLimits;
+use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, Seed};
+use crate::store::{ReadPoint, Sequence, Store};
+use crate::transaction::{Coordinator, WriteLimits};
+
+pub use modules::{LoadError, load_modules};
+
+/// What the sessions of a server share.
+pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
+    /// Where the data lies.
+    pub store: S,
+    /// What calls guests.
+    pub runtime: R,
+    /// The modules in force.
+    registry: ArcSwap<Registry<R::Module>>,
+    coordinator: Coordinator,
+    /// The bounds.
+    pub settings: Settings,
+    surroundings: Surroundings,
+    /// One push or removal at a time, so that each builds on the last one's registry.
+    pushes: tokio::sync::Mutex<()>,
+    /// How many requests may run functions at once.
+    running: Semaphore,
+    requests: AtomicU64,
+    connections: AtomicU64,
+    started: Instant,
+}
+
+/// The bounds of a server, as far as requests meet them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The bounds on commands.
+    pub command: CommandLimits,
+    /// A frame's body, in bytes; a reply may not be larger either.
+    pub max_frame_bytes: usize,
+    /// A module's binary, in bytes.
+    pub max_module_bytes: usize,
+    /// What a plain command's transaction may write.
+    pub writes: WriteLimits,
+    /// The limits of calls.
+    pub ceilings: Ceilings,
+    /// The cpu time of all hooks of one phase of a request together.
+    pub phase_cpu: Duration,
+    /// Requests that may run functions at once; others wait.
+    pub max_running: usize,
+    /// Attempts beside others, before one alone.
+    pub max_shared_attempts: u32,
+}
+
+/// What enters the core as a value: time and randomness.
+pub struct Surroundings {
+    /// The clock that deadlines are measured by.
+    pub now: Box<dyn Fn() -> Instant + Send + Sync>,
+    /// Fresh random bytes.
+    pub seed: Box<dyn Fn() -> Seed + Send + Sync>,
+    /// Milliseconds since 1970.
+    pub wall_ms: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// One client's conversation.
+pub struct Session<S: Store, R: Runtime<S::Snapshot>> {
+    core: Arc<Core<S, R>>,
+    identity: Arc<Identity>,
+    is_greeted: bool,
+    /// The last commit of this session: its plain reads never see less.
+    last_write: Sequence,
+}
+
+/// What one request is answered with.
+#[derive(Debug)]
+pub struct Answer {
+    /// The response.
+    pub response: Response<Reply>,
+    /// What the store must have acked before the response may leave.
+    pub gate: Sequence,
+}
+
+/// A request on its way through the core.
+struct Context<'a> {
+    command: &'a Command<'a>,
+    options: &'a Options,
+    arrived: Instant,
+    number: u64,
+}
+
+/// How a request ended, and behind which gate.
+type Outcome = (Result<Reply, ErrorReply>, Sequence);
+
+impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
+    /// A core without modules.
+    pub fn new(store: S, runtime: R, settings: Settings, surroundings: Surroundings) -> Self {
+        let started = (surroundings.now)();
+        Self {
+            store,
+            runtime,
+            registry: ArcSwap::from_pointee(Registry::default()),
+            coordinator: Coordinator::default(),
+            running: Semaphore::new(settings.max_running),
+            settings,
+            surroundings,
+            pushes: tokio::sync::Mutex::new(()),
+            requests: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            started,
+        }
+    }
+
+    /// How many connections are open; kept by whoever keeps connections.
+    pub fn connections(&self) -> &AtomicU64 {
+        &self.connections
+    }
+
+    /// The bounds that clients are told.
+    pub fn told_limits(&self) -> ServerLimits {
+        let settings = &self.settings;
+        ServerLimits {
+            max_frame_bytes: settings.max_frame_bytes as u64,
+            max_key_bytes: settings.command.max_key_bytes as u64,
+            max_value_bytes: settings.command.max_value_bytes as u64,
+            max_module_bytes: settings.max_module_bytes as u64,
+        }
+    }
+
+    fn info(&self) -> InfoReply {
+        let uptime = (self.surroundings.now)().duration_since(self.started);
+        InfoReply {
+            server: greeting::SERVER.to_owned(),
+            store: bytes::Bytes::copy_from_slice(&self.store.id()),
+            engine: self.store.engine().to_owned(),
+            durability: "always".to_owned(),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            connections: self.connections.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+            sequence: self.store.visible(),
+            modules: self.registry.load().modules().len() as u64,
+        }
+    }
+}
+
+impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
+    /// A conversation that has not begun.
+    pub fn new(core: Arc<Core<S, R>>, identity: Identity) -> Self {
+        Self {
+            core,
+            identity: Arc::new(identity),
+            is_greeted: false,
+            last_write: 0,
+        }
+    }
+
+    /// Answers the request in a frame's body.
+    pub async fn handle(&mut self, body: &[u8], arrived: Instant) -> Answer {
+        let number = self.core.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let request = match Request::decode(body) {
+            Ok(request) => request,
+            Err(error) => {
+                let reply = ErrorReply::new(ErrorCode::BadRequest, error.message);
+                return answer(error.id.unwrap_or(0), (Err(reply), 0));
+            }
+        };
+        let context = Context {
+            command: &request.command,
+            options: &request.options,
+            arrived,
+            number,
+        };
+        let outcome = self.dispatch(&context).await;
+        answer(request.id, outcome)
+    }
+
+    async fn dispatch(&mut self, context: &Context<'_>) -> Outcome {
+        if !self.is_greeted && !matches!(context.command, Command::Hello(_)) {
+            let message = format!(
+                "the first request of a connection is `hello`, and this is `{}`",
+                context.command.name()
+            );
+            return (Err(ErrorReply::new(ErrorCode::BadRequest, message)), 0);
+        }
+        match context.command {
+            Command::Hello(hello) => (self.greet(hello).map(Reply::Hello), 0),
+            Command::Ping(_) => (Ok(Reply::Pong("pong")), 0),
+            Command::Info(_) => (Ok(Reply::Info(self.core.info())), 0),
+            Command::Flush(_) => (Ok(Reply::Done(())), self.core.store.visible()),
+            Command::ModulePush(push) => modules::push(&self.core, push).await,
+            Command::ModuleList(_) => (Ok(modules::list(&self.core)), 0),
+            Command::ModuleShow(show) => (modules::show(&self.core, &show.name), 0),
+            Command::ModuleRemove(remove) => modules::remove(&self.core, &remove.name).await,
+            Command::Get(_)
+            | Command::Set(_)
+            | Command::Del(_)
+            | Command::Exists(_)
+            | Command::Expire(_)
+            | Command::Ttl(_)
+            | Command::Persist(_)
+            | Command::Incr(_)
+            | Command::Mget(_)
+            | Command::Scan(_)
+            | Command::Batch(_)
+            | Command::Call(_) => self.run(context).await,
+            Command::ModuleActivate(_)
+            | Command::ModuleRollback(_)
+            | Command::ModuleStats(_)
+            | Command::CallsList(_)
+            | Command::CallsKill(_)
+            | Command::Logs(_)
+            | Command::Watch(_)
+            | Command::Backup(_)
+            | Command::Stop(_) => (Err(refusal::unsupported(context.command.name())), 0),
+        }
+    }
+
+    async fn run(&mut self, context: &Context<'_>) -> Outcome {
+        let core = Arc::clone(&self.core);
+        let request = RequestContext {
+            identity: Arc::clone(&self.identity),
+            request: context.number,
+            command: context.command.name(),
+            attempt: 0,
+        };
+        let registry = core.registry.load_full();
+        let point = read_point(context.command, &registry, self.last_write);
+        let (outcome, gate, has_written) =
+            attempt::run(&core, registry, context, request, point).await;
+        if has_written {
+            self.last_write = gate;
+        }
+        (outcome, gate)
+    }
+}
+
+/// Plain reads see what is acked, so that they never wait for a sync; everything else sees the newest.
+fn read_point<M>(command: &Command<'_>, registry: &Registry<M>, last_write: Sequence) -> ReadPoint {
+    let acked = ReadPoint::Acked(last_write);
+    match command {
+        Command::Get(_)
+        | Command::Exists(_)
+        | Command::Ttl(_)
+        | Command::Mget(_)
+        | Command::Scan(_)
+            if !registry.has_hooks(HookCommand::Get) =>
+        {
+            acked
+        }
+        Command::Call(call) if !registry.has_hooks(HookCommand::Call) => {
+            match registry.procedure(&call.procedure) {
+                Some((_, procedure)) if procedure.read_only => acked,
+                _ => ReadPoint::Newest,
+            }
+        }
+        _ => ReadPoint::Newest,
+    }
+}
+
+fn answer(id: RequestId, (outcome, gate): Outcome) -> Answer {
+    Answer {
+        response: Response { id, outcome },
+        gate,
+    }
+}
+
+/// Whether a request asks for its writes to be on disk, whatever wrote them.
+fn wants_durability(options: &Options) -> bool {
+    options.durability == Some(Durability::Always)
+}

@@ -1,0 +1,435 @@
+//! Modules: pushed, shown, removed, and loaded again when the server starts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use luge_protocol::{ErrorCode, ErrorReply, ModuleDescription, ModulePush, ModuleSummary, Reply};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Core, Outcome, refusal};
+use crate::function::{
+    Budget, Call, CallLimits, Candidate, Described, Description, ModuleContext, Registered,
+    Registry, RequestContext, Runtime, Stage, describe,
+};
+use crate::store::{CommitOutcome, PageLimit, ReadPoint, Sequence, Store, StoreError};
+use crate::transaction::{Keyspace, Scan, ScanOrder, Transaction, TransactionError, WriteLimits};
+
+/// The longest name of a module, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+
+/// The most that the configuration of a module may hold, in bytes of keys and values.
+const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// What the store keeps of a module.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    /// The form of this record.
+    format: u32,
+    description: ModuleDescription,
+    limits: CallLimits,
+    wasm: Bytes,
+}
+
+const RECORD_FORMAT: u32 = 1;
+
+/// Why the modules in the store can't be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] TransactionError),
+    /// A module that was accepted once is refused now.
+    #[error(
+        "the stored module `{name}` can't be loaded: {reason}; the release that accepted it can serve this folder"
+    )]
+    Module {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Registers a module, or a new version of it.
+pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+) -> Outcome {
+    // One at a time: each builds on the registry that the last one left.
+    let _turn = core.pushes.lock().await;
+    match prepare(core, push).await {
+        Err(refused) => (Err(refused), 0),
+        Ok((record, registered)) => {
+            let name = record.description.name.clone();
+            let encoded = match rmp_serde::to_vec_named(&record) {
+                Ok(encoded) => Bytes::from(encoded),
+                Err(error) => return (Err(refusal::internal(&error.to_string())), 0),
+            };
+            match store_record(core, &name, Some(encoded)).await {
+                Err(error) => (Err(refusal::store(&error)), 0),
+                Ok(sequence) => {
+                    swap(core, &name, Some(Arc::new(registered)));
+                    tracing::info!(
+                        module = name,
+                        version = record.description.version,
+                        "pushed"
+                    );
+                    (Ok(Reply::Module(Box::new(record.description))), sequence)
+                }
+            }
+        }
+    }
+}
+
+/// Removes a module.
+pub(super) async fn remove<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    name: &str,
+) -> Outcome {
+    let _turn = core.pushes.lock().await;
+    if core.registry.load().module(name).is_none() {
+        return (Err(unknown(core, name)), 0);
+    }
+    match store_record(core, name, None).await {
+        Err(error) => (Err(refusal::store(&error)), 0),
+        Ok(sequence) => {
+            swap(core, name, None);
+            tracing::info!(module = name, "removed");
+            (Ok(Reply::Done(())), sequence)
+        }
+    }
+}
+
+/// Describes a module.
+pub(super) fn show<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    name: &str,
+) -> Result<Reply, ErrorReply> {
+    match core.registry.load().module(name) {
+        Some(module) => Ok(Reply::Module(Box::new(module.description.clone()))),
+        None => Err(unknown(core, name)),
+    }
+}
+
+/// Lists the modules.
+pub(super) fn list<S: Store, R: Runtime<S::Snapshot>>(core: &Core<S, R>) -> Reply {
+    let summary = |module: &Arc<Registered<R::Module>>| {
+        let description = &module.description;
+        ModuleSummary {
+            name: description.name.clone(),
+            version: description.version,
+            sha256: description.sha256.clone(),
+            size: description.size,
+            pushed_ms: description.pushed_ms,
+            procedures: description.procedures.len() as u64,
+            hooks: description.hooks.len() as u64,
+        }
+    };
+    Reply::Modules(
+        core.registry
+            .load()
+            .modules()
+            .values()
+            .map(summary)
+            .collect(),
+    )
+}
+
+/// Loads every module that the store keeps.
+///
+/// # Errors
+/// The store failed, or a module is refused.
+pub async fn load_modules<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+) -> Result<usize, LoadError> {
+    let snapshot = core
+        .store
+        .begin(ReadPoint::Newest)
+        .await
+        .map_err(TransactionError::from)?;
+    let mut transaction = Transaction::new(snapshot, WriteLimits { keys: 0, bytes: 0 });
+    let mut scan = Scan::of(Keyspace::Modules, b"", b"", ScanOrder::Ascending, false);
+    let mut modules = BTreeMap::new();
+    while !scan.is_done() {
+        // One at a time: a record holds a whole binary.
+        let rows = transaction
+            .scan(&mut scan, PageLimit { rows: 1, bytes: 1 })
+            .await?;
+        for (name, live) in rows {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let registered = load(core, &live.value)
+                .await
+                .map_err(|reason| LoadError::Module {
+                    name: name.clone(),
+                    reason,
+                })?;
+            modules.insert(name, Arc::new(registered));
+        }
+    }
+    let count = modules.len();
+    core.registry.store(Arc::new(Registry::new(modules)));
+    Ok(count)
+}
+
+async fn load<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    record: &[u8],
+) -> Result<Registered<R::Module>, String> {
+    let record: Record = rmp_serde::from_slice(record).map_err(|error| error.to_string())?;
+    if record.format != RECORD_FORMAT {
+        return Err(format!(
+            "its record has format {}, and not {RECORD_FORMAT}",
+            record.format
+        ));
+    }
+    let hash = Sha256::digest(&record.wasm);
+    if hex(&hash) != record.description.sha256 {
+        return Err("its binary does not have the SHA-256 that its record names".to_owned());
+    }
+    let candidate = Candidate {
+        name: &record.description.name,
+        wasm: &record.wasm,
+        limits: &record.limits,
+    };
+    let module = core.runtime.load(candidate).await?;
+    let context = Arc::new(context(&record.description, hash.into()));
+    Ok(Registered {
+        description: record.description,
+        module,
+        limits: record.limits,
+        context,
+    })
+}
+
+/// Checks, compiles and describes a module, and stores nothing.
+async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+) -> Result<(Record, Registered<R::Module>), ErrorReply> {
+    check_push(core, push)?;
+    let asked = push.limits.clone().unwrap_or_default();
+    let limits = core
+        .settings
+        .ceilings
+        .resolve(&asked)
+        .map_err(|error| ErrorReply::new(ErrorCode::InvalidModule, error.to_string()))?;
+    let invalid = |reason: String| {
+        let message = format!("the module `{}` can't be registered: {reason}", push.name);
+        ErrorReply::new(ErrorCode::InvalidModule, message)
+    };
+    let candidate = Candidate {
+        name: &push.name,
+        wasm: &push.wasm,
+        limits: &limits,
+    };
+    let module = core.runtime.load(candidate).await.map_err(invalid)?;
+    let hash = Sha256::digest(&push.wasm[..]);
+    let mut description = ModuleDescription {
+        name: push.name.clone().into_owned(),
+        version: next_version(core, &push.name),
+        sha256: hex(&hash),
+        size: push.wasm.len() as u64,
+        pushed_ms: (core.surroundings.wall_ms)(),
+        release: String::new(),
+        description: String::new(),
+        procedures: Vec::new(),
+        hooks: Vec::new(),
+        config: push.config.clone().unwrap_or_default(),
+        limits: limits.told(),
+        warnings: Vec::new(),
+    };
+    let context = Arc::new(context(&description, hash.into()));
+    let offered = ask(core, push, &module, &limits, &context)
+        .await
+        .map_err(invalid)?;
+    description.release = offered.release;
+    description.description = offered.description;
+    description.procedures = offered.procedures;
+    description.hooks = offered.hooks;
+    description.warnings = offered.warnings;
+    let wasm = Bytes::copy_from_slice(&push.wasm);
+    let record = Record {
+        format: RECORD_FORMAT,
+        description: description.clone(),
+        limits: limits.clone(),
+        wasm,
+    };
+    Ok((
+        record,
+        Registered {
+            description,
+            module,
+            limits,
+            context,
+        },
+    ))
+}
+
+/// Runs the describers of a module and reads what they say.
+async fn ask<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+    module: &R::Module,
+    limits: &CallLimits,
+    context: &Arc<ModuleContext>,
+) -> Result<Description, String> {
+    let exports = core.runtime.exports(module);
+    let is_describer = |name: &&String| *name == "metadata" || name.starts_with("metadata_");
+    let mut describers: Vec<&String> = exports.callable.iter().filter(is_describer).collect();
+    describers.sort();
+    let mut lines = Vec::new();
+    for name in &describers {
+        let seed = (core.surroundings.seed)();
+        let request = RequestContext {
+            command: "module.push",
+            ..RequestContext::default()
+        };
+        let mut call = Box::new(Call::new(
+            Stage::Describe,
+            None,
+            request,
+            Arc::clone(context),
+            seed,
+        ));
+        call.max_output_bytes = limits.output_bytes;
+        let deadline = (core.surroundings.now)() + limits.deadline;
+        let budget = Budget {
+            limits: limits.clone(),
+            cpu: limits.cpu,
+            deadline,
+        };
+        let ended = core
+            .runtime
+            .call(module, &mut None, name, call, &budget)
+            .await;
+        match ended.outcome {
+            Ok(0) => {}
+            Ok(code) => {
+                return Err(format!(
+                    "its describer `{name}` returned {code}, and should return 0"
+                ));
+            }
+            Err(failure) => {
+                return Err(format!(
+                    "its describer `{name}` failed: {}",
+                    failure.message
+                ));
+            }
+        }
+        lines.extend(ended.call.map(|call| call.output).unwrap_or_default());
+        lines.push(b'\n');
+    }
+    let described = if describers.is_empty() {
+        Described::Nothing
+    } else {
+        Described::Lines(&lines)
+    };
+    let overrides = push.overrides.as_deref().unwrap_or_default();
+    describe(
+        described,
+        exports,
+        overrides,
+        core.settings.command.max_key_bytes,
+    )
+    .map_err(|error| error.to_string())
+}
+
+fn check_push<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+) -> Result<(), ErrorReply> {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let name = push.name.as_bytes();
+    let is_name = name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name.iter().all(|byte| is_name_byte(*byte))
+        && name.len() <= MAX_NAME_BYTES;
+    if !is_name {
+        let shown: String = push.name.chars().take(MAX_NAME_BYTES).collect();
+        let message = format!(
+            "`{}` is no name for a module; a name has 1 to {MAX_NAME_BYTES} letters, digits, `_` and `-`, beginning with a letter",
+            shown.escape_default()
+        );
+        return Err(ErrorReply::new(ErrorCode::BadRequest, message));
+    }
+    let (size, limit) = (push.wasm.len(), core.settings.max_module_bytes);
+    if size > limit {
+        let message = format!("the module of {size} bytes exceeds the limit of {limit}");
+        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
+    }
+    let config = push.config.iter().flatten();
+    let size: usize = config.map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_CONFIG_BYTES {
+        let message =
+            format!("the configuration of {size} bytes exceeds the limit of {MAX_CONFIG_BYTES}");
+        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
+    }
+    Ok(())
+}
+
+fn next_version<S: Store, R: Runtime<S::Snapshot>>(core: &Core<S, R>, name: &str) -> u64 {
+    core.registry
+        .load()
+        .module(name)
+        .map_or(1, |module| module.description.version + 1)
+}
+
+fn context(description: &ModuleDescription, seed: [u8; 32]) -> ModuleContext {
+    ModuleContext {
+        name: description.name.clone(),
+        version: description.version,
+        config: description.config.clone(),
+        pushed_ms: description.pushed_ms,
+        seed,
+    }
+}
+
+fn swap<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    name: &str,
+    module: Option<Arc<Registered<R::Module>>>,
+) {
+    let next = core.registry.load().with(name, module);
+    core.registry.store(Arc::new(next));
+}
+
+async fn store_record<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    name: &str,
+    record: Option<Bytes>,
+) -> Result<Sequence, StoreError> {
+    let snapshot = core.store.begin(ReadPoint::Newest).await?;
+    let mut transaction = Transaction::new(snapshot, core.settings.writes);
+    transaction.set_record(Keyspace::Modules, name.as_bytes(), record);
+    let _permit = core.coordinator.shared().await;
+    let (snapshot, commit) = transaction.into_commit(true);
+    match core.store.commit(snapshot, commit).await? {
+        CommitOutcome::Committed(sequence) => Ok(sequence),
+        CommitOutcome::Conflict => Err(StoreError::Storage(
+            "a blind write met a conflict".to_owned(),
+        )),
+    }
+}
+
+fn unknown<S: Store, R: Runtime<S::Snapshot>>(core: &Core<S, R>, name: &str) -> ErrorReply {
+    let registry = core.registry.load();
+    let shown: String = name.chars().take(MAX_NAME_BYTES).collect();
+    let known: Vec<&str> = registry
+        .modules()
+        .keys()
+        .map(String::as_str)
+        .take(20)
+        .collect();
+    let known = if known.is_empty() {
+        "there are none".to_owned()
+    } else {
+        format!("there are {}", known.join(", "))
+    };
+    let message = format!("no module `{}`; {known}", shown.escape_default());
+    ErrorReply::new(ErrorCode::NotFound, message)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

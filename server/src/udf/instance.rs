@@ -1,0 +1,170 @@
+//! One sandbox: a `wasmtime::Store` with one instance in it.
+
+use wasmtime::{Engine, UpdateDeadline};
+
+use super::failure::failure;
+use super::guest::{HostState, HostStop};
+use super::limiter::Limiter;
+use super::meter::{GiveWay, Meter};
+use super::module::Module;
+use crate::function::{Budget, Call, CallLimits, Ended, Failure, Stage, Usage};
+use crate::store::Snapshot;
+use luge_protocol::ErrorCode;
+
+/// A live instance. It serves the calls of one module in one attempt of one request, and is never
+/// used again after a failure.
+pub struct Instance<S: Snapshot> {
+    store: wasmtime::Store<HostState<S>>,
+    instance: Option<wasmtime::Instance>,
+    limits: CallLimits,
+}
+
+impl<S: Snapshot> Instance<S> {
+    /// Makes and initialises an instance, within the budget of the call that it is made for.
+    pub(super) async fn make(
+        engine: &Engine,
+        module: &Module<S>,
+        call: Box<Call<S>>,
+        budget: &Budget,
+    ) -> Result<Self, Box<Ended<S>>> {
+        let state = HostState {
+            call: Some(call),
+            meter: Meter::start(budget),
+            limiter: Limiter {
+                memory_bytes: budget.limits.memory_bytes,
+                table_elements: budget.limits.table_elements,
+                has_refused: false,
+            },
+            memory: None,
+        };
+        let store = wasmtime::Store::new(engine, state);
+        let mut live = Self {
+            store,
+            instance: None,
+            limits: budget.limits.clone(),
+        };
+        live.store.limiter(|state| &mut state.limiter);
+        live.store.epoch_deadline_callback(|mut store| {
+            let meter = &store.data_mut().meter;
+            let check = meter.check();
+            check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
+            let give_way = GiveWay::new(std::sync::Arc::clone(meter));
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(give_way)))
+        });
+        match live.initialise(module).await {
+            Ok(()) => Ok(live),
+            Err(error) => {
+                let failed = live.failed(&error);
+                let (call, usage) = live.end();
+                Err(Box::new(Ended {
+                    call,
+                    outcome: Err(failed),
+                    usage,
+                }))
+            }
+        }
+    }
+
+    /// Gives a live instance another call.
+    pub(super) fn give(mut self, call: Box<Call<S>>, budget: &Budget) -> Self {
+        self.limits = budget.limits.clone();
+        let state = self.store.data_mut();
+        state.call = Some(call);
+        state.meter = Meter::start(budget);
+        state.limiter.has_refused = false;
+        // Fuel is always on in this engine, so filling up can't fail.
+        let _ = self.refuel();
+        self
+    }
+
+    /// Runs the start section and `_initialize`, in which a guest sees neither the transaction nor
+    /// the request.
+    async fn initialise(&mut self, module: &Module<S>) -> wasmtime::Result<()> {
+        self.refuel()?;
+        let hidden = self.store.data_mut().call.as_mut().map(|call| {
+            let stage = std::mem::replace(&mut call.stage, Stage::Initialise);
+            let seed = call.module.seed;
+            (stage, call.transaction.take(), call.reseed(seed))
+        });
+        let made = self.instantiate(module).await;
+        if let Some((stage, transaction, random)) = hidden
+            && let Some(call) = self.store.data_mut().call.as_mut()
+        {
+            call.stage = stage;
+            call.transaction = transaction;
+            call.restore_random(random);
+        }
+        made
+    }
+
+    async fn instantiate(&mut self, module: &Module<S>) -> wasmtime::Result<()> {
+        let instance = module.linked().instantiate_async(&mut self.store).await?;
+        if let Some(index) = module.memory() {
+            let memory = instance.get_module_export(&mut self.store, index);
+            self.store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
+        }
+        self.instance = Some(instance);
+        if module.has_initialize() {
+            let initialize = instance.get_typed_func::<(), ()>(&mut self.store, "_initialize")?;
+            initialize.call_async(&mut self.store, ()).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs an exported function. The first run of an instance goes on with the fuel that the
+    /// initialisation left; every later one begins with a full tank.
+    pub(super) async fn run(&mut self, module: &Module<S>, function: &str) -> Result<i32, Failure> {
+        match self.enter(module, function).await {
+            Ok(number) => Ok(number),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    async fn enter(&mut self, module: &Module<S>, function: &str) -> wasmtime::Result<i32> {
+        let found = self
+            .instance
+            .zip(module.function(function))
+            .and_then(|(instance, index)| {
+                instance
+                    .get_module_export(&mut self.store, index)?
+                    .into_func()
+            });
+        let found = found.ok_or_else(|| wasmtime::format_err!("no function `{function}`"))?;
+        let typed = found.typed::<(), i32>(&self.store)?;
+        typed.call_async(&mut self.store, ()).await
+    }
+
+    /// Takes the call out, and tells what it used.
+    pub(super) fn end(&mut self) -> (Option<Box<Call<S>>>, Usage) {
+        let left = self.store.get_fuel().unwrap_or(0);
+        let memory = self.store.data().memory;
+        let memory_bytes = memory.map_or(0, |memory| memory.data_size(&self.store));
+        let fuel = self.limits.fuel.saturating_sub(left);
+        let cpu = self.store.data().meter.used();
+        let call = self.store.data_mut().call.take().map(|mut call| {
+            call.finish_log();
+            call
+        });
+        (
+            call,
+            Usage {
+                fuel,
+                cpu,
+                memory_bytes,
+            },
+        )
+    }
+
+    fn refuel(&mut self) -> wasmtime::Result<()> {
+        self.store.set_epoch_deadline(1);
+        self.store.set_fuel(self.limits.fuel)
+    }
+
+    fn failed(&self, error: &wasmtime::Error) -> Failure {
+        let failed = failure(error, &self.limits, self.store.data().limiter.has_refused);
+        if failed.code == ErrorCode::Internal {
+            tracing::error!(message = failed.message, "a call failed in the runtime");
+        }
+        failed
+    }
+}

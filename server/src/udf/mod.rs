@@ -1,0 +1,153 @@
+//! The function runtime over wasmtime: the only place that names it.
+//!
+//! ```text
+//!   wasmtime::Engine         one, with the pool of slots that instances are made in
+//!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
+//!   instance.rs              one sandbox: a wasmtime::Store with its instance, its meter and the call
+//!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
+//!   meter.rs, limiter.rs     time and memory
+//!   failure.rs               how a trap is told
+//! ```
+//!
+//! Every instance is entered on a fiber, so that a guest can be suspended at a tick and its neighbours
+//! get their turn; the host functions themselves are synchronous, because the store is local.
+
+mod engine;
+mod failure;
+mod guest;
+mod host;
+mod instance;
+mod limiter;
+mod meter;
+mod module;
+pub mod price;
+mod wasi;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::function::{
+    Budget, Call, CallLimits, Candidate, Ended, Exports, Failure, Runtime, Usage,
+};
+use crate::store::Snapshot;
+use luge_protocol::ErrorCode;
+
+pub use engine::{EngineError, EngineOptions};
+pub use instance::Instance;
+pub use module::Module;
+
+/// The stack of the thread that compiles. Cranelift recurses on the nesting of a function.
+const COMPILER_STACK_BYTES: usize = 64 << 20;
+
+/// Compiles and calls guests.
+pub struct WasmRuntime<S: Snapshot> {
+    engine: wasmtime::Engine,
+    linker: Arc<wasmtime::Linker<guest::HostState<S>>>,
+    /// What the linker has, for messages.
+    known: Arc<module::Signatures>,
+    /// The most that any module may ask for; what the pool's slots are made for.
+    max: CallLimits,
+    /// One compilation at a time, so that pushes leave the other core to requests.
+    compiler: Semaphore,
+    _ticker: engine::Ticker,
+}
+
+impl<S: Snapshot> WasmRuntime<S> {
+    /// Sets the engine up.
+    ///
+    /// # Errors
+    /// The operating system gives too little address space or too few mappings.
+    pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
+        let engine = engine::build(options)?;
+        let linker = host::linker(&engine).map_err(|error| EngineError(error.to_string()))?;
+        let mut idle = wasmtime::Store::new(&engine, guest::HostState::idle());
+        let known = module::signatures(&linker, &mut idle);
+        let ticker = engine::Ticker::start(&engine)?;
+        Ok(Self {
+            engine,
+            linker: Arc::new(linker),
+            known: Arc::new(known),
+            max: options.max.clone(),
+            compiler: Semaphore::new(1),
+            _ticker: ticker,
+        })
+    }
+
+    async fn compile(&self, wasm: Vec<u8>, limits: CallLimits) -> Result<Module<S>, String> {
+        let _turn = self
+            .compiler
+            .acquire()
+            .await
+            .map_err(|error| error.to_string())?;
+        let (engine, linker) = (self.engine.clone(), Arc::clone(&self.linker));
+        let known = Arc::clone(&self.known);
+        let (answer, compiled) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("luge-compiler".to_owned())
+            .stack_size(COMPILER_STACK_BYTES);
+        let work =
+            move || drop(answer.send(Module::compile(&engine, &linker, &known, &wasm, &limits)));
+        thread
+            .spawn(work)
+            .map_err(|error| format!("no thread to compile in: {error}"))?;
+        compiled
+            .await
+            .map_err(|_| "the compiler failed on this module".to_owned())?
+    }
+}
+
+impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
+    type Module = Module<S>;
+    type Instance = Instance<S>;
+
+    async fn load(&self, candidate: Candidate<'_>) -> Result<Module<S>, String> {
+        module::check_header(candidate.wasm)?;
+        let limits = candidate.limits.clone();
+        debug_assert!(
+            limits.memory_bytes <= self.max.memory_bytes,
+            "ceilings bound the pool"
+        );
+        self.compile(candidate.wasm.to_vec(), limits).await
+    }
+
+    fn exports<'a>(&self, module: &'a Module<S>) -> &'a Exports {
+        module.exports()
+    }
+
+    async fn call(
+        &self,
+        module: &Module<S>,
+        instance: &mut Option<Instance<S>>,
+        function: &str,
+        call: Box<Call<S>>,
+        budget: &Budget,
+    ) -> Ended<S> {
+        let taken = match instance.take() {
+            Some(taken) => Ok(taken.give(call, budget)),
+            None => Instance::make(&self.engine, module, call, budget).await,
+        };
+        let mut live = match taken {
+            Ok(live) => live,
+            Err(ended) => return *ended,
+        };
+        let outcome = live.run(module, function).await;
+        let (call, usage) = live.end();
+        if call.is_none() {
+            let lost = Failure::new(ErrorCode::Internal, "the call's state was lost");
+            return Ended {
+                call,
+                outcome: Err(lost),
+                usage: Usage::default(),
+            };
+        }
+        if outcome.is_ok() {
+            *instance = Some(live);
+        }
+        Ended {
+            call,
+            outcome,
+            usage,
+        }
+    }
+}

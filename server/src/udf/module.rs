@@ -1,0 +1,263 @@
+//! A module: checked, compiled, and linked as far as it can be before it is instantiated.
+
+use std::collections::HashMap;
+
+use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, ModuleExport};
+
+use super::guest::HostState;
+use crate::function::{CallLimits, Exports};
+use crate::store::Snapshot;
+
+const PAGE_BYTES: u64 = 65_536;
+
+/// What modules may import, with each function's type.
+pub(super) type Signatures = HashMap<(String, String), String>;
+
+/// A compiled module.
+pub struct Module<S: Snapshot> {
+    linked: InstancePre<HostState<S>>,
+    exports: Exports,
+    functions: HashMap<String, ModuleExport>,
+    memory: Option<ModuleExport>,
+    has_initialize: bool,
+}
+
+/// Refuses what is no core module in binary form, before a compiler sees it.
+pub(super) fn check_header(wasm: &[u8]) -> Result<(), String> {
+    match wasm.get(..8) {
+        Some(b"\0asm\x01\0\0\0") => Ok(()),
+        Some(b"\0asm\x0d\0\x01\0") => {
+            Err("it is a component, and this server runs core modules".to_owned())
+        }
+        Some(header) if header.starts_with(b"\0asm") => {
+            Err("it is of a version of WebAssembly that this server does not know".to_owned())
+        }
+        _ => Err("it is no WebAssembly binary: it does not begin with \\0asm; the text form is translated by the client, as `luge module push` does".to_owned()),
+    }
+}
+
+impl<S: Snapshot> Module<S> {
+    pub(super) fn compile(
+        engine: &Engine,
+        linker: &Linker<HostState<S>>,
+        known: &Signatures,
+        wasm: &[u8],
+        limits: &CallLimits,
+    ) -> Result<Self, String> {
+        let module =
+            wasmtime::Module::from_binary(engine, wasm).map_err(|error| first_lines(&error))?;
+        check_imports(known, &module)?;
+        check_sizes(&module, limits)?;
+        let linked = linker
+            .instantiate_pre(&module)
+            .map_err(|error| first_lines(&error))?;
+        let mut exports = Exports::default();
+        let mut functions = HashMap::new();
+        for export in module.exports() {
+            let ExternType::Func(found) = export.ty() else {
+                continue;
+            };
+            let name = export.name().to_owned();
+            if found.params().len() == 0 && found.results().map(|it| it.is_i32()).eq([true]) {
+                if let Some(index) = module.get_export_index(&name) {
+                    functions.insert(name.clone(), index);
+                }
+                exports.callable.push(name);
+            } else {
+                exports.others.push((name, signature(&found)));
+            }
+        }
+        let has_initialize = check_entry_points(&exports)?;
+        let memory = module.get_export_index("memory");
+        Ok(Self {
+            linked,
+            exports,
+            functions,
+            memory,
+            has_initialize,
+        })
+    }
+
+    pub(super) fn linked(&self) -> &InstancePre<HostState<S>> {
+        &self.linked
+    }
+
+    pub(super) fn exports(&self) -> &Exports {
+        &self.exports
+    }
+
+    pub(super) fn function(&self, name: &str) -> Option<&ModuleExport> {
+        self.functions.get(name)
+    }
+
+    pub(super) fn memory(&self) -> Option<&ModuleExport> {
+        self.memory.as_ref()
+    }
+
+    pub(super) fn has_initialize(&self) -> bool {
+        self.has_initialize
+    }
+}
+
+/// Answers whether there is an `_initialize` to run.
+fn check_entry_points(exports: &Exports) -> Result<bool, String> {
+    let is_exported = |name: &str| {
+        exports
+            .callable
+            .iter()
+            .chain(exports.others.iter().map(|(other, _)| other))
+            .any(|it| it == name)
+    };
+    if is_exported("_start") {
+        return Err("it is a program with a `_start`, which would run once and end; build it as a library (a reactor, for Rust a cdylib, for Go -buildmode=c-shared)".to_owned());
+    }
+    let other = exports
+        .others
+        .iter()
+        .find(|(name, _)| name == "_initialize");
+    match other {
+        Some((_, found)) if found == "() -> ()" => Ok(true),
+        Some((_, found)) => Err(format!(
+            "its `_initialize` has the type {found}, and should have () -> ()"
+        )),
+        None if is_exported("_initialize") => {
+            Err("its `_initialize` returns an i32, and should return nothing".to_owned())
+        }
+        None => Ok(false),
+    }
+}
+
+fn check_imports(known: &Signatures, module: &wasmtime::Module) -> Result<(), String> {
+    let mut needs_memory = false;
+    for import in module.imports() {
+        let (from, name) = (import.module(), import.name());
+        let wanted = match import.ty() {
+            ExternType::Func(wanted) => signature(&wanted),
+            other => {
+                let kind = kind(&other);
+                return Err(format!(
+                    "it imports the {kind} `{from}.{name}`; only functions can be imported"
+                ));
+            }
+        };
+        match known.get(&(from.to_owned(), name.to_owned())) {
+            Some(given) if *given == wanted => needs_memory = true,
+            Some(given) => {
+                return Err(format!(
+                    "it imports `{from}.{name}` with the type {wanted}, and the server has it with {given}"
+                ));
+            }
+            None => return Err(unknown_import(from, name, known)),
+        }
+    }
+    let has_memory = module
+        .exports()
+        .any(|export| export.name() == "memory" && matches!(export.ty(), ExternType::Memory(_)));
+    if needs_memory && !has_memory {
+        return Err("it does not export its memory under the name `memory`".to_owned());
+    }
+    Ok(())
+}
+
+/// Every function of a linker, with its type. `store` is only looked into.
+pub(super) fn signatures<S: Snapshot>(
+    linker: &Linker<HostState<S>>,
+    store: &mut wasmtime::Store<HostState<S>>,
+) -> Signatures {
+    let functions: Vec<_> = linker
+        .iter(&mut *store)
+        .filter_map(|(from, name, item)| {
+            Some(((from.to_owned(), name.to_owned()), item.into_func()?))
+        })
+        .collect();
+    let typed = functions
+        .into_iter()
+        .map(|(name, function)| (name, signature(&function.ty(&*store))));
+    typed.collect()
+}
+
+/// A function's type, as messages show it.
+fn signature(function: &FuncType) -> String {
+    let list = |types: Vec<String>| types.join(", ");
+    let parameters = list(function.params().map(|it| it.to_string()).collect());
+    let mut results: Vec<String> = function.results().map(|it| it.to_string()).collect();
+    match results.pop() {
+        Some(only) if results.is_empty() => format!("({parameters}) -> {only}"),
+        Some(last) => {
+            results.push(last);
+            format!("({parameters}) -> ({})", list(results))
+        }
+        None => format!("({parameters}) -> ()"),
+    }
+}
+
+fn unknown_import(from: &str, name: &str, known: &Signatures) -> String {
+    let nearest = known
+        .keys()
+        .map(|(module, function)| {
+            let distance = strsim::damerau_levenshtein(name, function)
+                + 2 * strsim::damerau_levenshtein(from, module);
+            (distance, module, function)
+        })
+        .min();
+    match nearest {
+        Some((_, module, function)) => format!(
+            "it imports `{from}.{name}`, which this server does not have; the nearest is `{module}.{function}`"
+        ),
+        None => format!("it imports `{from}.{name}`, which this server does not have"),
+    }
+}
+
+fn check_sizes(module: &wasmtime::Module, limits: &CallLimits) -> Result<(), String> {
+    let needs = module.resources_required();
+    let bytes = needs
+        .max_initial_memory_size
+        .unwrap_or(0)
+        .saturating_mul(PAGE_BYTES);
+    if bytes > limits.memory_bytes as u64 {
+        let limit = limits.memory_bytes;
+        return Err(format!(
+            "it begins with a memory of {bytes} bytes, which exceeds its limit of {limit}; ask for more memory at the push, or link it with a smaller stack"
+        ));
+    }
+    let elements = u64::from(needs.max_initial_table_size.unwrap_or(0));
+    if elements > limits.table_elements as u64 {
+        let limit = limits.table_elements;
+        return Err(format!(
+            "it begins with a table of {elements} elements, which exceeds its limit of {limit}"
+        ));
+    }
+    if needs.num_tables > 1 {
+        let tables = needs.num_tables;
+        return Err(format!(
+            "it has {tables} tables, which exceeds the limit of 1"
+        ));
+    }
+    Ok(())
+}
+
+fn kind(found: &ExternType) -> &'static str {
+    match found {
+        ExternType::Memory(_) => "memory",
+        ExternType::Table(_) => "table",
+        ExternType::Global(_) => "global",
+        ExternType::Func(_) => "function",
+        ExternType::Tag(_) => "tag",
+    }
+}
+
+fn first_lines(error: &wasmtime::Error) -> String {
+    let chain: Vec<String> = error
+        .chain()
+        .map(|error| error.to_string().replace('\n', " "))
+        .collect();
+    let mut text = chain.join(": ");
+    if text.len() > 500 {
+        let cut = (0..=500)
+            .rev()
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(0);
+        text.truncate(cut);
+    }
+    text
+}
