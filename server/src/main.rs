@@ -1,5 +1,6 @@
 //! `luge-server`: serves, demonstrates, and tells its configuration.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -138,6 +139,7 @@ fn start_log(config: &Config) -> Result<(), String> {
         .map_err(|error| format!("the log filter `{}` is wrong: {error}", config.log))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.log_format {
         LogFormat::Text => log.init(),

@@ -7,7 +7,7 @@
 pub const BYTES_PER_UNIT: u64 = 16;
 
 /// Growing memory, for each page asked for.
-pub const MEMORY_GROW_PER_PAGE: u8 = 255;
+pub const MEMORY_GROW_PER_PAGE: u8 = 16;
 
 /// Functions that read what the host has at hand: `input`, `config_get`, `context`, `request_*`,
 /// `response_*`, `now_ms`, WASI's clocks.

@@ -73,22 +73,19 @@ pub(super) fn read_page(
         is_exhausted: false,
     };
     let mut bytes = 0;
-    while page.rows.len() < limit.rows.max(1) && (bytes < limit.bytes || page.rows.is_empty()) {
-        let next = if is_reverse {
-            rows.next_back()
-        } else {
-            rows.next()
-        };
-        let Some(row) = next else {
-            page.is_exhausted = true;
+    let mut next = || if is_reverse { rows.next_back() } else { rows.next() };
+    while let Some(row) = next() {
+        let is_full = page.rows.len() >= limit.rows || bytes >= limit.bytes;
+        if is_full && !page.rows.is_empty() {
             return Ok(page);
-        };
+        }
         let (key, record) = row.map_err(storage)?;
         let key = Bytes::copy_from_slice(key.get(1..).unwrap_or_default());
         let entry = decode(tree, &key, &record, keys_only);
         bytes += key.len() + entry.as_ref().map_or(0, |entry| entry.value.len());
         page.rows.push((key, entry));
     }
+    page.is_exhausted = true;
     Ok(page)
 }
 

@@ -1,0 +1,474 @@
+use std::collections::BTreeMap;
+
+use luge_protocol::LimitsRequest;
+
+use crate::support::{Push, check, check_with, refused};
+
+/// A module with the imports that most tests need, 1 page of memory with `data` at 1024, and `body`.
+fn guest(name: &'static str, data: &str, body: &str) -> Push {
+    Push::new(name, format!(r#"(module
+        (import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))
+        (import "luge_v1" "output_write" (func $output (param i32 i32)))
+        (import "luge_v1" "kv_get" (func $get (param i32 i32 i32 i32 i32) (result i64)))
+        (import "luge_v1" "kv_set" (func $set (param i32 i32 i32 i32 i64)))
+        (import "luge_v1" "kv_delete" (func $delete (param i32 i32) (result i32)))
+        (import "luge_v1" "kv_incr" (func $incr (param i32 i32 i64 i32) (result i32)))
+        (import "luge_v1" "kv_scan" (func $scan (param i32 i32 i32 i32 i32 i32) (result i32)))
+        (import "luge_v1" "kv_scan_next" (func $next (param i32 i32 i32) (result i64)))
+        (import "luge_v1" "log" (func $log (param i32 i32 i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 1024) "{data}")
+        {body})"#))
+}
+
+#[test]
+fn a_procedure_reads_its_input_and_writes_its_output() {
+    let echo = guest("echo", "", r#"(func (export "run") (result i32)
+        (call $output (i32.const 0) (i32.wrap_i64 (call $input (i32.const 0) (i32.const 0) (i32.const 1024))))
+        (i32.const 0))"#);
+    check(&[echo], r#"
+        > call echo.run hello
+        hello
+        > call echo.run
+        ""
+        > call echo.walk
+        not_found: no procedure `echo.walk`; the module has run
+        > call other.run
+        not_found: no procedure `other.run`: procedures are called as module.procedure, and the modules are echo
+    "#);
+}
+
+#[test]
+fn a_procedure_that_refuses_leaves_no_writes() {
+    let mint = guest("mint", "coins", r#"
+        (func (export "make") (result i32)
+            (drop (call $incr (i32.const 1024) (i32.const 5) (i64.const 1) (i32.const 0)))
+            (i32.const 0))
+        (func (export "refuse") (result i32)
+            (drop (call $incr (i32.const 1024) (i32.const 5) (i64.const 1) (i32.const 0)))
+            (call $output (i32.const 1024) (i32.const 5))
+            (i32.const 42))"#);
+    check(&[mint], r"
+        > call mint.make
+        \x22\x22
+        > call mint.refuse
+        rejected: mint.refuse refused with the code 42
+        > get coins
+        1 v2
+    ".replace(r"\x22", "\"").as_str());
+}
+
+#[test]
+fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
+    let write = "(call $set (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i64.const 0))";
+    let body = format!(r#"
+        (func $deep (result i32) (i32.add (call $deep) (i32.const 1)))
+        (func (export "fuel") (result i32) {write} (loop $forever (br $forever)) (i32.const 0))
+        (func (export "stack") (result i32) {write} (call $deep))
+        (func (export "unreachable") (result i32) {write} unreachable)
+        (func (export "memory_bomb") (result i32) {write}
+            (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+            unreachable)
+        (func (export "grow_in_vain") (result i32)
+            (i32.eqz (i32.eq (memory.grow (i32.const 60000)) (i32.const -1))))
+        (func (export "output") (result i32) {write}
+            (loop $more (call $output (i32.const 0) (i32.const 65536)) (br $more)) (i32.const 0))
+        (func (export "divide") (result i32) {write} (i32.div_u (i32.const 1) (i32.const 0)))
+        (func (export "far_pointer") (result i32) {write}
+            (call $output (i32.const 65530) (i32.const 7)) (i32.const 0))
+        (func (export "wrapping_pointer") (result i32) {write}
+            (call $output (i32.const -1) (i32.const -1)) (i32.const 0))
+        (func (export "no_scan") (result i32) {write}
+            (drop (call $next (i32.const 3) (i32.const 0) (i32.const 8))) (i32.const 0))
+        (func (export "empty_key") (result i32)
+            (drop (call $delete (i32.const 0) (i32.const 0))) (i32.const 0))"#);
+    check_with(&[guest("bad", "k", &body)], |config| config.call_output_bytes = 100_000, r"
+        > call bad.fuel
+        fuel_exhausted: bad.fuel: the function used up its fuel of 10000000
+        > call bad.stack
+        stack_overflow: bad.stack: the function's stack is full
+        > call bad.unreachable
+        trap: bad.unreachable: wasm trap: wasm `unreachable` instruction executed
+        > call bad.memory_bomb
+        memory_exceeded: bad.memory_bomb: the function failed after its memory met the limit of 16777216 bytes…
+        > call bad.grow_in_vain
+        nothing
+        > call bad.output
+        output_too_large: bad.output: output_write: output of 131072 bytes exceeds the limit of 100000
+        > call bad.divide
+        trap: bad.divide: wasm trap: integer divide by zero
+        > call bad.far_pointer
+        trap: bad.far_pointer: output_write: the range of 7 bytes at 65530 reaches beyond the memory of 65536 bytes
+        > call bad.wrapping_pointer
+        trap: bad.wrapping_pointer: output_write: the range of 4294967295 bytes at 4294967295 reaches beyond the memory of 65536 bytes
+        > call bad.no_scan
+        trap: bad.no_scan: kv_scan_next: 3 is no open scan
+        > call bad.empty_key
+        trap: bad.empty_key: kv_delete: a key has at least 1 byte
+        > scan
+        nothing
+    ".replace("        nothing\n        > call bad.output", "        \"\"\n        > call bad.output").as_str());
+}
+
+#[test]
+fn an_endless_loop_with_plenty_of_fuel_is_stopped_by_its_cpu_time_or_its_deadline() {
+    let spin = |limits| Push {
+        limits: Some(limits),
+        ..guest("spin", "", r#"(func (export "run") (result i32) (loop $on (br $on)) (i32.const 0))"#)
+    };
+    let fuel = Some(5_000_000_000);
+    let by_cpu = LimitsRequest { fuel, cpu_ms: Some(20), ..LimitsRequest::default() };
+    check(&[spin(by_cpu)], "
+        > call spin.run
+        cpu_exhausted: spin.run: the function used up its cpu time of 20ms
+    ");
+    let by_deadline = LimitsRequest {
+        fuel,
+        cpu_ms: Some(5000),
+        deadline_ms: Some(30),
+        ..LimitsRequest::default()
+    };
+    check(&[spin(by_deadline)], "
+        > call spin.run
+        deadline_exceeded: spin.run: the deadline passed while the function was running
+    ");
+}
+
+#[test]
+fn a_caller_may_lower_the_fuel_and_not_raise_it() {
+    let spin = guest("spin", "", r#"(func (export "run") (result i32) (loop $on (br $on)) (i32.const 0))"#);
+    check(&[spin], "
+        > call spin.run x --fuel 1000
+        fuel_exhausted: spin.run: the function used up its fuel of 1000
+        > call spin.run x --fuel 99999999999
+        fuel_exhausted: spin.run: the function used up its fuel of 10000000
+    ");
+}
+
+#[test]
+fn every_call_is_a_fresh_instance() {
+    let count = guest("count", "", r#"
+        (global $calls (mut i32) (i32.const 48))
+        (func (export "run") (result i32)
+            (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+            (i32.store8 (i32.const 0) (i32.add (i32.load8_u (i32.const 0)) (global.get $calls)))
+            (call $output (i32.const 0) (i32.const 1))
+            (i32.const 0))"#);
+    check(&[count], "
+        > call count.run
+        1
+        > call count.run
+        1
+    ");
+}
+
+#[test]
+fn initialisation_runs_before_a_call_and_may_not_touch_data() {
+    let ready = guest("ready", "k", r#"
+        (global $ready (mut i32) (i32.const 0))
+        (func (export "_initialize") (global.set $ready (i32.const 49)))
+        (func (export "run") (result i32)
+            (i32.store8 (i32.const 0) (global.get $ready))
+            (call $output (i32.const 0) (i32.const 1))
+            (i32.const 0))"#);
+    let early = guest("early", "k", r#"
+        (func $begin (drop (call $delete (i32.const 1024) (i32.const 1))))
+        (start $begin)
+        (func (export "run") (result i32) (i32.const 0))"#);
+    check(&[ready, early], "
+        > call ready.run
+        1
+        > call early.run
+        trap: early.run: kv_delete: not while a module is initialised; call it from a function
+    ");
+}
+
+#[test]
+fn a_read_only_procedure_cannot_write() {
+    let look = guest("look", r#"k{\22procedure\22:\22write\22,\22read_only\22:true}"#, r#"
+        (func (export "metadata") (result i32) (call $output (i32.const 1025) (i32.const 38)) (i32.const 0))
+        (func (export "write") (result i32)
+            (call $set (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i64.const 0))
+            (i32.const 0))"#);
+    check(&[look], "
+        > call look.write
+        forbidden: look.write: kv_set: a read-only call may not write
+        > scan
+        nothing
+    ");
+}
+
+#[test]
+fn a_guest_scans_with_its_own_writes_and_whole_entries() {
+    // Writes b, deletes c, then gives out what a scan over everything shows, entry by entry in a
+    // buffer of 12 bytes: two keys and values of one byte do not fit into it together.
+    let list = guest("list", "bcX", r#"
+        (func (export "run") (result i32)
+            (local $handle i32) (local $bytes i32)
+            (call $set (i32.const 1024) (i32.const 1) (i32.const 1026) (i32.const 1) (i64.const 0))
+            (drop (call $delete (i32.const 1025) (i32.const 1)))
+            (local.set $handle (call $scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+            (loop $more
+                (local.set $bytes (i32.wrap_i64 (call $next (local.get $handle) (i32.const 0) (i32.const 12))))
+                (if (local.get $bytes) (then
+                    (call $output (i32.const 8) (i32.sub (local.get $bytes) (i32.const 8)))
+                    (br $more))))
+            (i32.const 0))
+        (func (export "too_small") (result i32)
+            (i32.wrap_i64 (call $next
+                (call $scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1))
+                (i32.const 0) (i32.const 9))))"#);
+    check(&[list], "
+        > batch set a 1; set b 2; set c 3; set d 4
+        v2, v2, v2, v2
+        > call list.run
+        a1bXd4
+        > call list.too_small
+        rejected: list.too_small refused with the code -10
+    ");
+}
+
+#[test]
+fn a_trap_tells_the_guests_functions_by_name() {
+    use crate::support::{Talk, ManualClock, START_MS, runtime};
+    use luge_server::{config::Config, store::MemoryStore};
+    let nested = guest("nested", "", r#"
+        (func $inner unreachable)
+        (func $outer (call $inner))
+        (func $run (export "run") (result i32) (call $outer) (i32.const 0))"#);
+    runtime().block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = MemoryStore::new([0; 16], Box::new(clock.clone()));
+        let config = Config { max_instances: 16, ..Config::default() };
+        let mut talk = Talk::new(store, &config, clock).await;
+        talk.push(&nested).await.unwrap();
+        let error = talk.request("call nested.run").await.unwrap_err();
+        let details = error.details();
+        assert_eq!(details.backtrace.unwrap(), ["inner", "outer", "run"]);
+        assert_eq!(details.module.as_deref(), Some("nested"));
+        assert_eq!(details.function.as_deref(), Some("run"));
+        assert!(details.call.is_some());
+    });
+}
+
+#[test]
+fn configuration_and_context_reach_the_guest() {
+    let wat = r#"(module
+        (import "luge_v1" "output_write" (func $output (param i32 i32)))
+        (import "luge_v1" "config_get" (func $config (param i32 i32 i32 i32 i32) (result i64)))
+        (import "luge_v1" "context" (func $context (param i32 i32 i32 i32) (result i64)))
+        (memory (export "memory") 1)
+        (data (i32.const 1024) "limit")
+        (func (export "config") (result i32)
+            (call $output (i32.const 0) (i32.wrap_i64
+                (call $config (i32.const 1024) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 100))))
+            (i32.const 0))
+        (func (export "peer") (result i32)
+            (call $output (i32.const 0) (i32.wrap_i64
+                (call $context (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 100))))
+            (i32.const 0))
+        (func (export "user_is_absent") (result i32)
+            (i64.ne (call $context (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0)) (i64.const -1)))
+        (func (export "unknown_field_is_absent") (result i32)
+            (i64.ne (call $context (i32.const 99) (i32.const 0) (i32.const 0) (i32.const 0)) (i64.const -1))))"#;
+    let push = Push {
+        config: Some(BTreeMap::from([("limit".to_owned(), "17".to_owned())])),
+        ..Push::new("about", wat)
+    };
+    check(&[push], "
+        > call about.config
+        17
+        > call about.peer
+        127.0.0.1
+        > call about.user_is_absent
+        \"\"
+        > call about.unknown_field_is_absent
+        \"\"
+    ");
+}
+
+#[test]
+fn modules_are_listed_replaced_and_removed() {
+    let answer = |digit: &str| guest("answer", digit, r#"(func (export "run") (result i32)
+        (call $output (i32.const 1024) (i32.const 1)) (i32.const 0))"#);
+    check(&[answer("1"), answer("2")], "
+        > module.list
+        answer
+        > module.show answer
+        answer version 2
+        > call answer.run
+        2
+        > module.remove answer
+        ok
+        > module.remove answer
+        not_found: no module `answer`; there are none
+        > module.list
+        nothing
+        > info
+        modules 0
+    ");
+}
+
+#[test]
+fn a_push_is_refused_in_one_sentence() {
+    let cases: &[(&str, &str)] = &[
+        ("(module (import \"luge_v1\" \"kv_gett\" (func)))",
+            "it imports `luge_v1.kv_gett`, which this server does not have; the nearest is `luge_v1.kv_get`"),
+        ("(module (import \"luge_v2\" \"kv_get\" (func)))",
+            "it imports `luge_v2.kv_get`, which this server does not have; the nearest is `luge_v1.kv_get`"),
+        ("(module (import \"luge_v1\" \"kv_get\" (func (param i64))))",
+            "it imports `luge_v1.kv_get` with the type (i64) -> (), and the server has it with (i32, i32, i32, i32, i32) -> i64"),
+        ("(module (import \"env\" \"memory\" (memory 1)))",
+            "it imports the memory `env.memory`; only functions can be imported"),
+        ("(module (import \"luge_v1\" \"now_ms\" (func (result i64))))",
+            "it does not export its memory under the name `memory`"),
+        ("(module (memory (export \"memory\") 300))",
+            "it begins with a memory of 19660800 bytes, which exceeds its limit of 16777216; ask for more memory at the push, or link it with a smaller stack"),
+        ("(module (table 30000 funcref))",
+            "module table does not fit in pooling allocator requirements: table index 0 has a minimum element size of 30000 which exceeds the limit of 20000"),
+        ("(module (func (export \"_start\")))",
+            "it is a program with a `_start`, which would run once and end; build it as a library (a reactor, for Rust a cdylib, for Go -buildmode=c-shared)"),
+        ("(module (func (export \"on_request\") (result i32) (i32.const 0)))",
+            "the export `on_request` looks like a hook, and nothing describes it; add an export `metadata` that writes {\"hook\": \"on_request\", \"phase\": \"request\", \"commands\": [\"set\"]} to the output"),
+        ("(module (func (export \"metadata\") (result i32) (i32.const 3)))",
+            "its describer `metadata` returned 3, and should return 0"),
+        ("(module (func (export \"metadata\") (result i32) unreachable))",
+            "its describer `metadata` failed: wasm trap: wasm `unreachable` instruction executed"),
+    ];
+    for (wat, reason) in cases {
+        let message = refused(&Push::new("m", *wat));
+        assert_eq!(message, format!("invalid_module: the module `m` can't be registered: {reason}"));
+    }
+}
+
+#[test]
+fn features_beyond_wasm_2_are_refused() {
+    let cases = [
+        "(module (memory i64 1))",
+        "(module (memory 1) (memory 1))",
+        "(module (memory 1 1 shared))",
+        "(module (func (return_call 0)))",
+        "(module (tag))",
+        "(module (type (struct)))",
+    ];
+    for wat in cases {
+        let message = refused(&Push::new("m", wat));
+        assert!(message.starts_with("invalid_module: the module `m` can't be registered:"), "{wat}: {message}");
+    }
+}
+
+#[test]
+fn describers_that_lie_are_refused() {
+    let cases: &[(&str, &str)] = &[
+        (r#"{"procedure": "absent"}"#, "the procedure `absent` is described, and not exported"),
+        (r#"{"procedure": "run", "colour": 1}"#, "is wrong: unknown field `colour`"),
+        (r#"{"procedure": "run"}{"#, "is wrong: trailing characters"),
+        (r#"{"hook": "run", "phase": "before", "commands": ["set"]}"#, "is wrong: unknown variant `before`"),
+        (r#"{"hook": "run", "phase": "request", "commands": ["scan"]}"#, "unknown command \"scan\"; hooks see get, set, del, expire, call"),
+        (r#"{"hook": "run", "phase": "request", "commands": []}"#, "a hook for no command never fires"),
+        (r#"{"hook": "run", "phase": "request", "commands": ["call"], "prefix": "a b"}"#, "the hook `run` can never fire"),
+        (r#"{"hook": "run", "phase": "request", "commands": ["set"], "prefix": "a", "prefix_hex": "61"}"#, "it has both a prefix and a prefix_hex"),
+        (r#"{"hook": "run", "phase": "request", "commands": ["set"], "prefix_hex": "6"}"#, "is not pairs of hexadecimal digits"),
+        (r#"{"hook": "with_type", "phase": "request", "commands": ["set"]}"#, "the hook `with_type` has the type (i32) -> i32, and should have () -> i32"),
+        (r#"{"something": 1}"#, "it should have a field \"module\", \"procedure\" or \"hook\""),
+        (r#"{"procedure": "run"}\0a{"procedure": "run"}"#, "the function `run` is described twice"),
+    ];
+    for (line, reason) in cases {
+        let data = line.replace('"', r"\22");
+        let length = wat_length(&data);
+        let push = guest("m", &data, &format!(r#"
+            (func (export "metadata") (result i32) (call $output (i32.const 1024) (i32.const {length})) (i32.const 0))
+            (func (export "with_type") (param i32) (result i32) (i32.const 0))
+            (func (export "run") (result i32) (i32.const 0))"#));
+        let message = refused(&push);
+        assert!(message.contains(reason), "{line}\nexpected: {reason}\nfound: {message}");
+    }
+}
+
+/// The bytes of a WAT string, where `\xx` is one byte.
+fn wat_length(text: &str) -> usize {
+    text.len() - 2 * text.matches('\\').count()
+}
+
+#[test]
+fn limits_above_the_ceiling_are_refused() {
+    let push = Push {
+        limits: Some(LimitsRequest { memory_bytes: Some(1 << 40), ..LimitsRequest::default() }),
+        ..Push::new("m", "(module)")
+    };
+    assert_eq!(
+        refused(&push),
+        "invalid_module: the limit memory_bytes of 1099511627776 exceeds this server's ceiling of 67108864"
+    );
+}
+
+#[test]
+fn wasi_builds_load_and_see_a_small_world() {
+    let wat = r#"(module
+        (import "luge_v1" "output_write" (func $output (param i32 i32)))
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 512) "\00\02\00\00\05\00\00\00")
+        ;; The wall clock stands at the transaction's time; the monotonic one moves on by waiting.
+        (func (export "clock") (result i32)
+            (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 0)))
+            (i64.ne (i64.load (i32.const 0)) (i64.const 1000000000000)))
+        (func (export "wait") (result i32)
+            (i64.store (i32.const 124) (i64.const 5000000000))
+            (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300)))
+            (drop (call $clock (i32.const 1) (i64.const 1) (i32.const 0)))
+            (i32.or
+                (i64.ne (i64.load (i32.const 0)) (i64.const 1005000000000))
+                (i32.ne (i32.load (i32.const 300)) (i32.const 1))))
+        (func (export "random") (result i32)
+            (drop (call $random (i32.const 0) (i32.const 8)))
+            (i64.eqz (i64.load (i32.const 0))))
+        (func (export "environ") (result i32) (call $environ (i32.const 0) (i32.const 4)))
+        (func (export "print") (result i32) (call $write (i32.const 1) (i32.const 512) (i32.const 1) (i32.const 0)))
+        (func (export "print_elsewhere") (result i32) (call $write (i32.const 7) (i32.const 512) (i32.const 1) (i32.const 0)))
+        (func (export "open") (result i32)
+            (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0)))
+        (func (export "prestat") (result i32) (call $prestat (i32.const 3) (i32.const 0)))
+        (func (export "exit") (result i32) (call $exit (i32.const 3)) (i32.const 0)))"#;
+    check(&[Push::new("small", wat)], r#"
+        > call small.clock
+        ""
+        > call small.wait
+        ""
+        > call small.random
+        ""
+        > call small.environ
+        ""
+        > call small.print
+        ""
+        > call small.print_elsewhere
+        rejected: small.print_elsewhere refused with the code 8
+        > call small.open
+        rejected: small.open refused with the code 52
+        > call small.prestat
+        rejected: small.prestat refused with the code 8
+        > call small.exit
+        trap: small.exit: proc_exit: the guest ended itself with the code 3
+    "#);
+}
+
+#[test]
+fn assemblyscripts_abort_is_a_trap_with_its_message() {
+    let wat = r#"(module
+        (import "env" "abort" (func $abort (param i32 i32 i32 i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\04\00\00\00n\00o\00")
+        (func (export "run") (result i32)
+            (call $abort (i32.const 4) (i32.const 4) (i32.const 7) (i32.const 9)) (i32.const 0)))"#;
+    check(&[Push::new("as", wat)], "
+        > call as.run
+        trap: as.run: abort: no at no:7:9
+    ");
+}

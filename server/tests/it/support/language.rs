@@ -1,0 +1,309 @@
+//! The language of transcripts: requests as one would type them, and replies as one would read them.
+
+use std::borrow::Cow;
+
+use luge_protocol::{
+    Batch, Call, Check, Command, Condition, Del, ErrorReply, Exists, Expire, Found, Get, Hello,
+    Incr, Key, LimitsRequest, Mget, ModuleName, NoArguments, Operation, OperationReply, Persist,
+    Range, Reply, Scan, Set, Ttl, Value,
+};
+
+/// Words, of which those with a dash in front are options, with their values behind them.
+struct Words<'a> {
+    plain: Vec<Cow<'a, str>>,
+    options: Vec<(&'a str, Vec<Cow<'a, str>>)>,
+}
+
+pub(crate) fn parse(line: &str) -> Command<'static> {
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    if name == "batch" {
+        let operations = rest.split(';').map(|part| operation(part.trim())).collect();
+        return Command::Batch(Batch { operations });
+    }
+    let words = words(rest);
+    match name {
+        "hello" => Command::Hello(Hello {
+            versions: vec![1],
+            client: None,
+            credentials: None,
+        }),
+        "ping" => Command::Ping(NoArguments {}),
+        "info" => Command::Info(NoArguments {}),
+        "flush" => Command::Flush(NoArguments {}),
+        "ttl" => Command::Ttl(Ttl { key: words.key(0) }),
+        "exists" => Command::Exists(Exists { keys: words.keys() }),
+        "mget" => Command::Mget(Mget { keys: words.keys() }),
+        "scan" => Command::Scan(scan(&words)),
+        "call" => Command::Call(Call {
+            procedure: words.text(0).into(),
+            arguments: words.value(1),
+            dry_run: words.has("dry-run").then_some(true),
+            limits: words.number("fuel").map(|fuel| LimitsRequest {
+                fuel: Some(fuel),
+                ..LimitsRequest::default()
+            }),
+        }),
+        "del" => Command::Del(Del {
+            keys: (!words.has("range")).then(|| words.keys()),
+            range: words.range(),
+            limit: words.number("limit"),
+        }),
+        "module.list" => Command::ModuleList(NoArguments {}),
+        "module.show" => Command::ModuleShow(ModuleName {
+            name: words.text(0).into(),
+        }),
+        "module.remove" => Command::ModuleRemove(ModuleName {
+            name: words.text(0).into(),
+        }),
+        _ => match operation(line) {
+            Operation::Get(get) => Command::Get(get),
+            Operation::Set(set) => Command::Set(set),
+            Operation::Incr(incr) => Command::Incr(incr),
+            Operation::Expire(expire) => Command::Expire(expire),
+            Operation::Persist(persist) => Command::Persist(persist),
+            Operation::Del(_) | Operation::Check(_) => panic!("{line:?} is no command"),
+        },
+    }
+}
+
+fn operation(line: &str) -> Operation<'static> {
+    let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let words = words(rest);
+    match name {
+        "get" => Operation::Get(Get { key: words.key(0) }),
+        "set" => Operation::Set(Set {
+            key: words.key(0),
+            value: words.value(1),
+            ttl_ms: words.number("ttl"),
+            keep_ttl: words.has("keep-ttl").then_some(true),
+            condition: words.condition(),
+            return_old: words.has("old").then_some(true),
+        }),
+        "del" => Operation::Del(Exists { keys: words.keys() }),
+        "incr" => Operation::Incr(Incr {
+            key: words.key(0),
+            delta: words.plain.get(1).map(|delta| delta.parse().unwrap()),
+        }),
+        "expire" => Operation::Expire(Expire {
+            key: words.key(0),
+            ttl_ms: words.text(1).parse().unwrap(),
+        }),
+        "persist" => Operation::Persist(Persist { key: words.key(0) }),
+        "check" => Operation::Check(Check {
+            key: words.key(0),
+            condition: words.condition().expect("a check has --if"),
+        }),
+        _ => panic!("no operation in {line:?}"),
+    }
+}
+
+fn scan(words: &Words<'_>) -> Scan<'static> {
+    Scan {
+        prefix: words.plain.first().map(|prefix| key(prefix)),
+        range: words.range(),
+        limit: words.number("limit"),
+        reverse: words.has("reverse").then_some(true),
+        keys_only: words.has("keys").then_some(true),
+        cursor: words.option("cursor").map(|cursor| key(&cursor[0])),
+    }
+}
+
+fn words(line: &str) -> Words<'_> {
+    let mut words = Words {
+        plain: Vec::new(),
+        options: Vec::new(),
+    };
+    for word in split(line) {
+        match word {
+            Cow::Borrowed(word) if word.starts_with("--") => {
+                words.options.push((&word[2..], Vec::new()))
+            }
+            word => match words.options.last_mut() {
+                Some((_, values)) => values.push(word),
+                None => words.plain.push(word),
+            },
+        }
+    }
+    words
+}
+
+/// Words between spaces; quotes keep spaces together, and `\xNN` stands for a byte's character.
+fn split(line: &str) -> Vec<Cow<'_, str>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        if let Some(quoted) = rest.strip_prefix('"') {
+            let (word, tail) = quoted.split_once('"').expect("a closing quote");
+            words.push(Cow::Owned(word.to_owned()));
+            rest = tail.trim_start();
+        } else {
+            let (word, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+            words.push(Cow::Borrowed(word));
+            rest = tail.trim_start();
+        }
+    }
+    words
+}
+
+impl Words<'_> {
+    fn text(&self, at: usize) -> String {
+        self.plain
+            .get(at)
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    fn key(&self, at: usize) -> Key<'static> {
+        key(&self.text(at))
+    }
+
+    fn value(&self, at: usize) -> Value<'static> {
+        Value::from(self.text(at))
+    }
+
+    fn keys(&self) -> Vec<Key<'static>> {
+        self.plain.iter().map(|word| key(word)).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.options.iter().any(|(option, _)| *option == name)
+    }
+
+    fn option(&self, name: &str) -> Option<&Vec<Cow<'_, str>>> {
+        self.options
+            .iter()
+            .find(|(option, _)| *option == name)
+            .map(|(_, values)| values)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.option(name).map(|values| values[0].parse().unwrap())
+    }
+
+    fn range(&self) -> Option<Range<'static>> {
+        let range = self.option("range")?;
+        let bound = |at: usize| key(range.get(at).map_or("", |bound| bound));
+        Some(Range {
+            start: bound(0),
+            end: bound(1),
+        })
+    }
+
+    fn condition(&self) -> Option<Condition> {
+        Some(match self.option("if")?[0].as_ref() {
+            "absent" => Condition::Absent,
+            "present" => Condition::Present,
+            version => Condition::Version(version.parse().unwrap()),
+        })
+    }
+}
+
+fn key(text: &str) -> Key<'static> {
+    Key::from(text.to_owned())
+}
+
+pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
+    match outcome {
+        Err(error) => error.to_string(),
+        Ok(reply) => match reply {
+            Reply::Pong(pong) => pong.to_owned(),
+            Reply::Get(got) => found(got.as_ref()),
+            Reply::Set(set) => operation_reply(&OperationReply::Set(set)),
+            Reply::Del(del) => {
+                format!(
+                    "deleted {}{}",
+                    del.0,
+                    del.1
+                        .map_or(String::new(), |next| format!(" next {}", text(&next)))
+                )
+            }
+            Reply::Count(count) => count.to_string(),
+            Reply::Changed(has_changed) => has_changed.to_string(),
+            Reply::Ttl(None) => "nil".to_owned(),
+            Reply::Ttl(Some(0)) => "none".to_owned(),
+            Reply::Ttl(Some(ttl_ms)) => format!("{ttl_ms}ms"),
+            Reply::Incr(incr) => operation_reply(&OperationReply::Incr(incr)),
+            Reply::Mget(values) => values
+                .iter()
+                .map(|value| found(value.as_ref()))
+                .collect::<Vec<_>>()
+                .join(", "),
+            Reply::Scan(scan) => {
+                let mut words: Vec<String> = scan
+                    .0
+                    .iter()
+                    .map(|entry| match &entry.1 {
+                        Some(value) => format!("{}={}", text(&entry.0), text(value)),
+                        None => text(&entry.0),
+                    })
+                    .collect();
+                if words.is_empty() {
+                    words.push("nothing".to_owned());
+                }
+                words.extend(scan.1.map(|next| format!("next {}", text(&next))));
+                words.join(" ")
+            }
+            Reply::Batch(replies) => replies
+                .iter()
+                .map(operation_reply)
+                .collect::<Vec<_>>()
+                .join(", "),
+            Reply::Call(output) => text(&output.0),
+            Reply::Module(module) => format!("{} version {}", module.name, module.version),
+            Reply::Modules(modules) => {
+                let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
+                if names.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    names.join(" ")
+                }
+            }
+            Reply::Done(()) => "ok".to_owned(),
+            Reply::Hello(hello) => hello.server,
+            Reply::Info(info) => format!("modules {}", info.modules),
+        },
+    }
+}
+
+fn operation_reply(reply: &OperationReply) -> String {
+    match reply {
+        OperationReply::Get(got) => found(got.as_ref()),
+        OperationReply::Set(set) => {
+            format!(
+                "v{}{}",
+                set.0,
+                set.1
+                    .as_ref()
+                    .map_or(String::new(), |old| format!(" was {}", text(old)))
+            )
+        }
+        OperationReply::Count(count) => count.to_string(),
+        OperationReply::Incr(incr) => {
+            format!(
+                "{} v{}",
+                incr.0.map_or("-".to_owned(), |number| number.to_string()),
+                incr.1
+            )
+        }
+        OperationReply::Changed(has_changed) => has_changed.to_string(),
+        OperationReply::Done(()) => "ok".to_owned(),
+    }
+}
+
+fn found(found: Option<&Found>) -> String {
+    match found {
+        None => "nil".to_owned(),
+        Some(Found(value, version)) => format!("{} v{version}", text(value)),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "\"\"".to_owned();
+    }
+    bytes
+        .escape_ascii()
+        .to_string()
+        .replace("\\\"", "\"")
+        .replace("\\'", "'")
+}

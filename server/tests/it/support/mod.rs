@@ -1,0 +1,267 @@
+//! What tests share: conversations with a core without sockets, on both stores, with a clock that
+//! stands still until it is told to move.
+
+mod language;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use luge_protocol::{
+    Command, ErrorReply, HookOverride, LimitsRequest, ModulePush, Options, Reply, Request,
+};
+use luge_server::config::Config;
+use luge_server::function::Identity;
+use luge_server::server::{ceilings, settings, surroundings};
+use luge_server::session::{Core, Session, Surroundings, load_modules};
+use luge_server::store::sled::{SledOptions, SledStore};
+use luge_server::store::{Clock, MemoryStore, Store};
+use luge_server::udf::{EngineOptions, WasmRuntime};
+
+/// A clock that tests move.
+#[derive(Clone, Default)]
+pub(crate) struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    pub(crate) fn at(ms: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(ms)))
+    }
+
+    pub(crate) fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+pub(crate) type TestCore<S> = Core<S, WasmRuntime<<S as Store>::Snapshot>>;
+
+/// Where every test's clock begins.
+pub(crate) const START_MS: u64 = 1_000_000;
+
+/// A module as a test pushes it.
+#[derive(Clone, Default)]
+pub(crate) struct Push {
+    pub(crate) name: &'static str,
+    pub(crate) wat: String,
+    pub(crate) config: Option<BTreeMap<String, String>>,
+    pub(crate) limits: Option<LimitsRequest>,
+    pub(crate) overrides: Option<Vec<HookOverride<'static>>>,
+}
+
+impl Push {
+    pub(crate) fn new(name: &'static str, wat: impl Into<String>) -> Self {
+        Self {
+            name,
+            wat: wat.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// Runs a transcript on the memory store and on sled: both must answer the same.
+pub(crate) fn check(modules: &[Push], transcript: &str) {
+    check_with(modules, |_| {}, transcript);
+}
+
+/// The same, with the configuration changed.
+pub(crate) fn check_with(modules: &[Push], change: impl Fn(&mut Config), transcript: &str) {
+    let mut config = Config {
+        max_instances: 64,
+        ..Config::default()
+    };
+    change(&mut config);
+    let runtime = runtime();
+    let clock = ManualClock::at(START_MS);
+    let memory = MemoryStore::new([1; 16], Box::new(clock.clone()));
+    runtime.block_on(async {
+        Talk::new(memory, &config, clock)
+            .await
+            .run("memory", modules, transcript)
+            .await;
+    });
+    let clock = ManualClock::at(START_MS);
+    let folder = tempfile::tempdir().unwrap();
+    let sled = open_sled(folder.path(), clock.clone());
+    runtime.block_on(async {
+        Talk::new(sled, &config, clock)
+            .await
+            .run("sled", modules, transcript)
+            .await;
+    });
+}
+
+/// Why a push is refused.
+pub(crate) fn refused(push: &Push) -> String {
+    let clock = ManualClock::at(START_MS);
+    let store = MemoryStore::new([1; 16], Box::new(clock.clone()));
+    let config = Config { max_instances: 16, ..Config::default() };
+    runtime().block_on(async {
+        let outcome = Talk::new(store, &config, clock).await.push(push).await;
+        outcome.expect_err("the module is refused").to_string()
+    })
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+pub(crate) fn open_sled(folder: &std::path::Path, clock: ManualClock) -> SledStore {
+    let options = SledOptions {
+        cache_bytes: 8 << 20,
+        max_history_bytes: 64 << 20,
+        max_waiting_commits: 64,
+    };
+    SledStore::open(folder, [1; 16], Box::new(clock), &options).unwrap()
+}
+
+pub(crate) fn core<S: Store>(store: S, config: &Config) -> TestCore<S> {
+    let ceilings = ceilings(config);
+    let runtime = WasmRuntime::new(&EngineOptions {
+        max_instances: config.max_instances,
+        max: ceilings.max.clone(),
+        stack_bytes: config.stack_bytes,
+    })
+    .unwrap();
+    let surroundings = Surroundings {
+        wall_ms: Box::new(|| START_MS),
+        ..surroundings()
+    };
+    Core::new(store, runtime, settings(config, ceilings), surroundings)
+}
+
+/// A core and the conversations with it.
+pub(crate) struct Talk<S: Store> {
+    pub(crate) core: Arc<TestCore<S>>,
+    clock: ManualClock,
+    sessions: BTreeMap<String, Session<S, WasmRuntime<S::Snapshot>>>,
+}
+
+impl<S: Store> Talk<S> {
+    pub(crate) async fn new(store: S, config: &Config, clock: ManualClock) -> Self {
+        let core = Arc::new(core(store, config));
+        load_modules(&core).await.unwrap();
+        Self {
+            core,
+            clock,
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    /// Pushes the modules, and goes through the transcript.
+    pub(crate) async fn run(&mut self, store: &str, modules: &[Push], transcript: &str) {
+        for push in modules {
+            if let Err(error) = self.push(push).await {
+                panic!("the module {} is refused: {error}", push.name);
+            }
+        }
+        let mut expected = String::new();
+        let mut found = String::new();
+        let mut answer: Option<String> = None;
+        for line in transcript
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+        {
+            if let Some(ms) = line.strip_prefix('~') {
+                self.clock
+                    .advance(ms.trim().trim_end_matches("ms").parse().unwrap());
+                continue;
+            }
+            if let Some((who, request)) =
+                line.split_once("> ").filter(|(who, _)| !who.contains(' '))
+            {
+                found += &format!("{line}\n");
+                expected += &format!("{line}\n");
+                let command = language::parse(request);
+                let outcome = self.ask(who, command, Options::default()).await;
+                answer = Some(language::render(outcome));
+                continue;
+            }
+            let answer = answer
+                .take()
+                .unwrap_or_else(|| panic!("{line:?} answers nothing"));
+            let is_same = match line.strip_suffix('…') {
+                Some(beginning) => answer.starts_with(beginning),
+                None => answer == line,
+            };
+            expected += &format!("{line}\n");
+            found += &format!("{}\n", if is_same { line } else { &answer });
+        }
+        assert!(
+            expected == found,
+            "on the {store} store\n--- expected\n{expected}\n--- found\n{found}"
+        );
+    }
+
+    pub(crate) async fn push(&mut self, push: &Push) -> Result<Reply, ErrorReply> {
+        let wasm =
+            wat::parse_str(&push.wat).unwrap_or_else(|error| panic!("{}: {error}", push.name));
+        self.push_binary(push, &wasm).await
+    }
+
+    pub(crate) async fn push_binary(&mut self, push: &Push, wasm: &[u8]) -> Result<Reply, ErrorReply> {
+        let command = Command::ModulePush(ModulePush {
+            name: push.name.into(),
+            wasm: wasm.into(),
+            config: push.config.clone(),
+            limits: push.limits.clone(),
+            overrides: push.overrides.clone(),
+        });
+        self.ask("", command, Options::default()).await
+    }
+
+    /// Sends one request as a transcript writes it.
+    pub(crate) async fn request(&mut self, line: &str) -> Result<Reply, ErrorReply> {
+        self.ask("", language::parse(line), Options::default()).await
+    }
+
+    /// Sends one request on a named session and waits until its answer may leave.
+    pub(crate) async fn ask(
+        &mut self,
+        who: &str,
+        command: Command<'_>,
+        options: Options,
+    ) -> Result<Reply, ErrorReply> {
+        if !self.sessions.contains_key(who) {
+            let connection = self.sessions.len() as u64 + 1;
+            let identity = Identity {
+                connection,
+                peer: "127.0.0.1".to_owned(),
+                client: None,
+                user: None,
+            };
+            let mut session = Session::new(Arc::clone(&self.core), identity);
+            let body = Request::new(1, language::parse("hello test")).encode();
+            session.handle(&body, now()).await.response.outcome.unwrap();
+            self.sessions.insert(who.to_owned(), session);
+        }
+        let session = self.sessions.get_mut(who).unwrap();
+        let body = Request {
+            id: 7,
+            command,
+            options,
+        }
+        .encode();
+        let answer = session.handle(&body, now()).await;
+        self.core.store.acked(answer.gate).await.unwrap();
+        answer.response.outcome
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests stand where the network does"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
