@@ -10,6 +10,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
+use crate::list::{list, optional_list, optional_map};
 use crate::{HookOverride, Key, LimitsRequest, Value};
 
 /// The arguments of commands that take none: `[]` or `{}`.
@@ -22,6 +23,7 @@ pub struct NoArguments {}
 #[serde(deny_unknown_fields)]
 pub struct Hello<'a> {
     /// The protocol versions that the client speaks.
+    #[serde(deserialize_with = "list")]
     pub versions: Vec<u32>,
     /// What the client calls itself. Self-declared: not for security.
     #[serde(default, borrow)]
@@ -92,7 +94,7 @@ pub struct Range<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Del<'a> {
     /// The keys. Either these or a range.
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "optional_list")]
     pub keys: Option<Vec<Key<'a>>>,
     /// The range.
     #[serde(default, borrow)]
@@ -107,7 +109,7 @@ pub struct Del<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Exists<'a> {
     /// The keys; one that is named twice counts twice.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "list")]
     pub keys: Vec<Key<'a>>,
 }
 
@@ -157,7 +159,7 @@ pub struct Incr<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Mget<'a> {
     /// The keys.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "list")]
     pub keys: Vec<Key<'a>>,
 }
 
@@ -225,7 +227,7 @@ pub struct Check<'a> {
 #[serde(deny_unknown_fields)]
 pub struct Batch<'a> {
     /// The parts. Reads see the writes before them.
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "list")]
     pub operations: Vec<Operation<'a>>,
 }
 
@@ -258,13 +260,13 @@ pub struct ModulePush<'a> {
     #[serde(borrow)]
     pub wasm: Value<'a>,
     /// What the module's functions read with `config_get`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_map")]
     pub config: Option<BTreeMap<String, String>>,
     /// Limits of each call, below the server's ceilings.
     #[serde(default)]
     pub limits: Option<LimitsRequest>,
     /// What to change of the hooks that the module describes.
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "optional_list")]
     pub overrides: Option<Vec<HookOverride<'a>>>,
 }
 
@@ -357,6 +359,13 @@ impl Visitor<'_> for ConditionVisitor {
 
     fn visit_u64<E: Error>(self, version: u64) -> Result<Condition, E> {
         Ok(Condition::Version(version))
+    }
+
+    // Some encoders write every integer as a signed one.
+    fn visit_i64<E: Error>(self, version: i64) -> Result<Condition, E> {
+        u64::try_from(version)
+            .map(Condition::Version)
+            .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(version), &self))
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Condition, E> {

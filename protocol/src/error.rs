@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::list::optional_list;
+
 macro_rules! error_codes {
     ($($variant:ident $name:literal $sentence:literal)*) => {
         /// Why a request failed. The name on the wire is stable; new names may be added, and a client
@@ -157,7 +159,10 @@ pub struct ErrorDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<u64>,
     /// The guest's functions that were running, innermost first.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "optional_list"
+    )]
     pub backtrace: Option<Vec<String>>,
 }
 
@@ -170,18 +175,29 @@ pub struct DecodeError {
     pub message: String,
 }
 
+/// The longest message of a [`DecodeError`], in bytes. What a peer sent is quoted in it.
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+fn shortened(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        message.push('…');
+    }
+    message
+}
+
 impl DecodeError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             id: None,
-            message: message.into(),
+            message: shortened(message.into()),
         }
     }
 
     pub(crate) fn of(id: u64, message: impl Into<String>) -> Self {
         Self {
             id: Some(id),
-            message: message.into(),
+            message: shortened(message.into()),
         }
     }
 }

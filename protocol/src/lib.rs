@@ -20,6 +20,7 @@ mod arguments;
 mod binary;
 mod error;
 mod frame;
+mod list;
 mod module;
 mod reply;
 mod request;
@@ -33,6 +34,7 @@ pub use arguments::{
 pub use binary::{Key, Value};
 pub use error::{DecodeError, ErrorCode, ErrorDetails, ErrorReply};
 pub use frame::{FRAME_HEADER_BYTES, FrameCodec, FrameError};
+pub use list::MAX_LIST_ELEMENTS;
 pub use module::{
     HookCommand, HookDescription, HookOverride, LimitsRequest, ModuleDescription, ModuleSummary,
     OnFailure, Phase, ProcedureDescription,

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::list::list;
 use crate::{ModuleDescription, ModuleSummary};
 
 /// Any reply, for encoding. Which one it is follows from the command.
@@ -99,6 +100,7 @@ pub struct ScanEntry(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanReply(
     /// The entries, in order.
+    #[serde(deserialize_with = "list")]
     pub Vec<ScanEntry>,
     /// Where the next page begins; nil at the end.
     pub Option<Bytes>,

@@ -15,8 +15,8 @@ use crate::error::DecodeError;
 /// The client's number for a request, echoed in its response.
 pub type RequestId = u64;
 
-/// The deepest nesting of arrays and maps that a request is read to.
-const MAX_DEPTH: usize = 32;
+/// The deepest nesting of arrays and maps that a request or response is read to.
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ commands! {
     Stop(Stop) "stop"
 }
 
-type Source<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>;
+pub(crate) type Source<'a> = rmp_serde::Deserializer<rmp_serde::decode::ReadRefReader<'a, [u8]>>;
 
 impl<'a> Request<'a> {
     /// A request without options.
@@ -225,8 +225,10 @@ fn unknown_command(name: &str) -> String {
     )
 }
 
-fn is_at_end(source: &mut Source<'_>) -> bool {
+/// Whether nothing follows. Asks for a value that is never nested, so that only a missing first byte
+/// is taken for the end.
+pub(crate) fn is_at_end(source: &mut Source<'_>) -> bool {
     use rmp_serde::decode::Error::InvalidMarkerRead;
-    let next = serde::de::IgnoredAny::deserialize(source);
+    let next = bool::deserialize(source);
     matches!(next, Err(InvalidMarkerRead(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof)
 }

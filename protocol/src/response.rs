@@ -4,7 +4,7 @@ use rmp::decode;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DecodeError, ErrorReply};
-use crate::request::RequestId;
+use crate::request::{MAX_DEPTH, RequestId, Source, is_at_end};
 
 /// What a request is answered with. `R` is the type of its reply.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +51,16 @@ impl<'de, R: Deserialize<'de>> Response<R> {
     /// # Errors
     /// The body is not a response, or its reply is not of type `R`.
     pub fn decode(body: &'de [u8]) -> Result<Self, DecodeError> {
-        let (id, outcome): (u64, Outcome<R>) = rmp_serde::from_slice(body)
+        let mut source = Source::from_read_ref(body);
+        source.set_max_depth(MAX_DEPTH);
+        let (id, outcome) = <(u64, Outcome<R>)>::deserialize(&mut source)
             .map_err(|error| DecodeError::new(format!("not a response: {error}")))?;
+        if !is_at_end(&mut source) {
+            return Err(DecodeError::of(
+                id,
+                "bytes follow the response in its frame",
+            ));
+        }
         let outcome = match outcome {
             Outcome::Ok(reply) => Ok(reply),
             Outcome::Err(error) => Err(error),

@@ -8,3 +8,9 @@ mod commands;
 mod functions;
 /// Hooks around commands: phases, order, savepoints, failures.
 mod hooks;
+/// The anomalies of the literature, by name.
+mod isolation;
+/// Restarts, and folders that can't be used.
+mod recovery;
+/// Raw bytes on a socket: other protocols, garbage, slow and deaf peers.
+mod wire;

@@ -139,6 +139,23 @@ pub(crate) fn core<S: Store>(store: S, config: &Config) -> TestCore<S> {
     Core::new(store, runtime, settings(config, ceilings), surroundings)
 }
 
+pub(crate) type TestSession<S> = Session<S, WasmRuntime<<S as Store>::Snapshot>>;
+
+/// Sends one request, greeting first where it was not done yet.
+pub(crate) async fn ask<S: Store>(
+    session: &mut TestSession<S>,
+    line: &str,
+) -> Result<Reply, ErrorReply> {
+    for line in ["hello", line] {
+        let body = Request::new(1, language::parse(line)).encode();
+        let outcome = session.handle(&body, now()).await.response.outcome;
+        if line != "hello" {
+            return outcome;
+        }
+    }
+    unreachable!("the second line is answered")
+}
+
 /// A core and the conversations with it.
 pub(crate) struct Talk<S: Store> {
     pub(crate) core: Arc<TestCore<S>>,
@@ -223,6 +240,12 @@ impl<S: Store> Talk<S> {
     /// Sends one request as a transcript writes it.
     pub(crate) async fn request(&mut self, line: &str) -> Result<Reply, ErrorReply> {
         self.ask("", language::parse(line), Options::default()).await
+    }
+
+    /// A session of its own, greeted.
+    pub(crate) fn session(&self) -> TestSession<S> {
+        let identity = Identity { peer: "127.0.0.1".to_owned(), ..Identity::default() };
+        Session::new(Arc::clone(&self.core), identity)
     }
 
     /// Sends one request on a named session and waits until its answer may leave.

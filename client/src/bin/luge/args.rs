@@ -1,0 +1,315 @@
+//! What is asked for on the command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use luge_client::{DEFAULT_PORT, OnFailure};
+
+use crate::units;
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done; 1 the key is absent, or an error, which is on standard error as
+`error: CODE: message`; 2 wrong usage.
+
+With --json every command prints one JSON document. Bytes that are not UTF-8 are {\"hex\": \"00ff\"} in it.
+A value that begins with a hyphen stands behind `--`: luge set -- KEY -VALUE";
+
+/// The command line of the Luge key-value server.
+#[derive(Debug, Parser)]
+#[command(name = "luge", version, after_help = AFTER_HELP, infer_long_args = false)]
+pub(crate) struct Arguments {
+    /// The server
+    #[arg(
+        long,
+        global = true,
+        env = "LUGE_ADDR",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:5843",
+        value_parser = address
+    )]
+    pub(crate) addr: String,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Store a value
+    Set(Set),
+    /// Print the value of a key
+    ///
+    /// An absent key prints nothing (with --json: null) and exits 1. On a terminal, control characters
+    /// and bytes that are not UTF-8 are escaped. Elsewhere the value is written as it is, with a
+    /// newline behind it if it is text.
+    Get { key: OsString },
+    /// Print the values of several keys, one a line; an absent key is an empty line
+    Mget {
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<OsString>,
+    },
+    /// Delete keys, and print how many were present
+    Del {
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<OsString>,
+    },
+    /// Print how many of the keys are present
+    Exists {
+        #[arg(required = true, value_name = "KEY")]
+        keys: Vec<OsString>,
+    },
+    /// Add to the number that a key holds, and print the result; an absent key holds 0
+    Incr {
+        key: OsString,
+        /// What to add
+        #[arg(default_value_t = 1, allow_negative_numbers = true, value_name = "N")]
+        delta: i64,
+    },
+    /// Print how long a key will live, such as 9500ms, or `never`; an absent key exits 1
+    Ttl { key: OsString },
+    /// Give a key a time to live; an absent key exits 1
+    Expire {
+        key: OsString,
+        /// Such as 300ms, 10s, 5m, 2h, 1d
+        #[arg(value_parser = units::duration)]
+        ttl: Duration,
+    },
+    /// Take a key's time to live away; exits 1 if it has none
+    Persist { key: OsString },
+    /// Print entries in the order of their keys: key, tab, value
+    ///
+    /// Tabs, newlines, backslashes, control characters and bytes that are not UTF-8 are escaped (\t, \n,
+    /// \\, \x1b), so that an entry is one line.
+    Scan(Scan),
+    /// Register, show and remove modules
+    #[command(subcommand)]
+    Module(Module),
+    /// Call a procedure, and print what it returns as JSON
+    ///
+    /// The arguments are JSON, which is sent as MessagePack; none are null. Integers have up to 64 bits;
+    /// larger ones become floating-point numbers.
+    Call(Call),
+    /// Print how the server is
+    Info,
+    /// Ask the server for a sign of life
+    Ping,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    pub(crate) key: OsString,
+    #[arg(allow_negative_numbers = true)]
+    pub(crate) value: OsString,
+    /// When the key expires: 300ms, 10s, 5m, 2h, 1d [default: never]
+    #[arg(long, value_parser = units::duration, value_name = "TIME", conflicts_with = "keep_ttl")]
+    pub(crate) ttl: Option<Duration>,
+    /// Keep the expiry that the key has
+    #[arg(long)]
+    pub(crate) keep_ttl: bool,
+    /// Only if the key is absent, else `precondition_failed`
+    #[arg(long, conflicts_with = "if_version")]
+    pub(crate) if_absent: bool,
+    /// Only if the key has this version (0: is absent), else `precondition_failed`
+    #[arg(long, value_name = "N")]
+    pub(crate) if_version: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scan {
+    /// The keys that begin so [default: every key]
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: OsString,
+    /// The most entries to print; 0 for all. Standard error tells when there are more
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub(crate) limit: usize,
+    /// Print the keys alone
+    #[arg(long)]
+    pub(crate) keys: bool,
+    /// From the last key to the first
+    #[arg(long)]
+    pub(crate) reverse: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Module {
+    /// Register a module, or a new version of it, and print what is in force
+    Push(Box<Push>),
+    /// Print every module, one a line
+    List,
+    /// Print a module in full
+    Show { name: String },
+    /// Take a module out of force
+    Remove { name: String },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Push {
+    /// 1 to 64 letters, digits, _ and -, beginning with a letter
+    pub(crate) name: String,
+    /// A WebAssembly binary (.wasm) or its text form (.wat)
+    pub(crate) file: PathBuf,
+    /// A setting that the module's functions read; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    pub(crate) config: Vec<(String, String)>,
+    /// Fuel of each attempt of a call
+    #[arg(long, value_name = "N")]
+    pub(crate) fuel: Option<u64>,
+    /// Linear memory: 16MiB, 64KiB, or bytes
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    pub(crate) memory: Option<u64>,
+    /// Time running of each attempt of a call, such as 50ms
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) cpu: Option<Duration>,
+    /// Wall clock of a call, all attempts together, such as 1s
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) deadline: Option<Duration>,
+    /// The prefix of keys that the module's hooks run for, in place of their own
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) prefix: Option<OsString>,
+    /// The place of the module's hooks among all hooks, in place of their own
+    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    pub(crate) order: Option<i32>,
+    /// What a hook's failure means for the request, in place of their own
+    #[arg(long, value_name = "RULE")]
+    pub(crate) on_failure: Option<Rule>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rule {
+    /// The request is refused
+    Block,
+    /// The hook is passed over: it fails open
+    Continue,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// MODULE.PROCEDURE
+    #[arg(value_name = "MODULE.PROCEDURE")]
+    pub(crate) procedure: String,
+    /// The arguments as JSON; - reads them from standard input
+    #[arg(
+        value_name = "JSON",
+        allow_negative_numbers = true,
+        conflicts_with = "raw"
+    )]
+    pub(crate) arguments: Option<String>,
+    /// The arguments as bytes, which are sent as they are; what comes back is printed as it is.
+    /// - reads them from standard input
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub(crate) raw: Option<OsString>,
+}
+
+impl From<Rule> for OnFailure {
+    fn from(rule: Rule) -> Self {
+        match rule {
+            Rule::Block => Self::Block,
+            Rule::Continue => Self::Continue,
+        }
+    }
+}
+
+/// A host without a port gets the default one.
+fn address(text: &str) -> Result<String, String> {
+    let has_port = match text.rsplit_once(':') {
+        None => false,
+        Some((host, _)) if text.ends_with(']') => host.is_empty(),
+        Some((_, port)) => {
+            if port.parse::<u16>().is_err() {
+                return Err(format!("`{port}` is not a port"));
+            }
+            true
+        }
+    };
+    match has_port {
+        _ if text.is_empty() => Err("an address is HOST:PORT".to_owned()),
+        true => Ok(text.to_owned()),
+        false => Ok(format!("{text}:{DEFAULT_PORT}")),
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("a setting is KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("luge").chain(line.split(' ')))
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_host_without_a_port_gets_the_default_port() {
+        for (text, expected) in [
+            ("localhost", "localhost:5843"),
+            ("localhost:1", "localhost:1"),
+            ("[::1]", "[::1]:5843"),
+            ("[::1]:9", "[::1]:9"),
+        ] {
+            assert_eq!(address(text).as_deref(), Ok(expected));
+        }
+        assert!(address("localhost:http").is_err());
+        assert!(address("").is_err());
+    }
+
+    #[test]
+    fn negative_numbers_are_values_and_amounts() {
+        let Command::Set(set) = parse("set k -5").unwrap().command else {
+            panic!("not a set");
+        };
+        assert_eq!(set.value, "-5");
+        let Command::Incr { delta, .. } = parse("incr k -5").unwrap().command else {
+            panic!("not an incr");
+        };
+        assert_eq!(delta, -5);
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_refused() {
+        assert!(parse("set k v --ttl 10s --keep-ttl").is_err());
+        assert!(parse("set k v --if-absent --if-version 3").is_err());
+        assert!(parse("call m.p {} --raw x").is_err());
+        assert!(parse("del").is_err());
+    }
+
+    #[test]
+    fn a_call_takes_json_as_its_arguments_beside_json_as_its_form() {
+        let arguments = parse("call m.p [1] --json").unwrap();
+        let Command::Call(call) = arguments.command else {
+            panic!("not a call");
+        };
+        assert_eq!(call.arguments.as_deref(), Some("[1]"));
+        assert!(arguments.json);
+    }
+
+    #[test]
+    fn options_of_the_program_may_stand_behind_the_command() {
+        let arguments = parse("get k --json --addr other:1").unwrap();
+        assert!(arguments.json);
+        assert_eq!(arguments.addr, "other:1");
+    }
+
+    #[test]
+    fn a_setting_is_split_at_its_first_equals_sign() {
+        let expected = ("a".to_owned(), "b=c".to_owned());
+        assert_eq!(setting("a=b=c"), Ok(expected));
+        assert!(setting("=b").is_err());
+        assert!(setting("ab").is_err());
+    }
+}

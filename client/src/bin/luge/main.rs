@@ -1,0 +1,55 @@
+//! `luge`: the command line of the Luge key-value server.
+//!
+//! ```text
+//!   args    what is asked for          units   durations and sizes
+//!   run     commands on keys, call     module  commands on modules
+//!   print   what goes to stdout        json    between JSON and MessagePack
+//!   failure what goes to stderr, and how the process ends
+//! ```
+
+mod args;
+mod failure;
+mod json;
+mod module;
+mod print;
+mod run;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use luge_client::Client;
+
+use args::Arguments;
+use failure::Failure;
+use print::Printer;
+
+/// How a command that did not fail ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It did what was asked.
+    Done,
+    /// The key was absent.
+    Absent,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments).await {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Absent) => ExitCode::FAILURE,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
+    let mut printer = Printer::to_stdout(arguments.json);
+    let client = Client::builder()
+        .name("luge")
+        .connect(&arguments.addr)
+        .await?;
+    let outcome = run::run(&client, arguments.command, &mut printer).await?;
+    printer.finish()?;
+    Ok(outcome)
+}

@@ -1,0 +1,357 @@
+//! The commands on modules.
+
+use std::time::Duration;
+
+use luge_client::{
+    Client, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription, ModuleSummary,
+    OnFailure, Phase, ProcedureDescription, PushOptions,
+};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::args::{Module, Push};
+use crate::failure::Failure;
+use crate::json;
+use crate::print::{Printer, escape_for_line};
+use crate::run::done;
+use crate::units::{show_bytes, show_milliseconds, show_moment};
+
+/// Carries out a command on modules and prints what it answers.
+pub(crate) async fn run(
+    client: &Client,
+    command: Module,
+    printer: &mut Printer,
+) -> Result<Outcome, Failure> {
+    match command {
+        Module::Push(arguments) => {
+            let module = push(client, *arguments).await?;
+            done(printer, &document(&module), &description(&module))
+        }
+        Module::Show { name } => {
+            let module = client.module_show(&name).await?;
+            done(printer, &document(&module), &description(&module))
+        }
+        Module::List => {
+            let modules = client.module_list().await?;
+            if printer.json {
+                printer.document(&modules.iter().map(summary).collect())?;
+            }
+            for line in table(&modules) {
+                printer.line(&line)?;
+            }
+            Ok(Outcome::Done)
+        }
+        Module::Remove { name } => {
+            client.module_remove(&name).await?;
+            done(printer, &json!({ "removed": name }), "ok")
+        }
+    }
+}
+
+async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Failure> {
+    let module = std::fs::read(&arguments.file).map_err(|error| {
+        Failure::local("file", format!("{}: {error}", arguments.file.display()))
+    })?;
+    let limits = LimitsRequest {
+        fuel: arguments.fuel,
+        cpu_ms: arguments.cpu.map(milliseconds),
+        deadline_ms: arguments.deadline.map(milliseconds),
+        memory_bytes: arguments.memory,
+        ..LimitsRequest::default()
+    };
+    let every_hook = HookOverride {
+        hook: None,
+        prefix: arguments
+            .prefix
+            .map(|prefix| Key::from(prefix.into_encoded_bytes())),
+        order: arguments.order,
+        on_failure: arguments.on_failure.map(OnFailure::from),
+    };
+    let unchanged = every_hook == HookOverride::default();
+    let options = PushOptions {
+        config: arguments.config.into_iter().collect(),
+        limits,
+        overrides: if unchanged { vec![] } else { vec![every_hook] },
+    };
+    Ok(client
+        .module_push(&arguments.name, &module, options)
+        .await?)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A module in force, as text: what it is, what it has, what to know.
+fn description(module: &ModuleDescription) -> String {
+    let mut lines = vec![heading(module)];
+    if !module.description.is_empty() {
+        lines.push(format!("  {}", plain(&module.description)));
+    }
+    lines.push(format!(
+        "  {}, pushed {}, sha256 {}",
+        show_bytes(module.size),
+        show_moment(module.pushed_ms),
+        plain(&module.sha256)
+    ));
+    lines.push(format!("  limits     {}", limits_line(&module.limits)));
+    for (key, value) in &module.config {
+        lines.push(format!("  config     {}={}", plain(key), plain(value)));
+    }
+    lines.extend(module.procedures.iter().map(|each| procedure(module, each)));
+    lines.extend(module.hooks.iter().map(hook));
+    for warning in &module.warnings {
+        lines.push(format!("  warning    {}", plain(warning)));
+    }
+    lines.join("\n")
+}
+
+fn heading(module: &ModuleDescription) -> String {
+    let release = match module.release.as_str() {
+        "" => String::new(),
+        release => format!(", release {}", plain(release)),
+    };
+    format!(
+        "{} version {}{release}",
+        plain(&module.name),
+        module.version
+    )
+}
+
+fn limits_line(limits: &LimitsRequest) -> String {
+    let parts = [
+        limits.fuel.map(|fuel| format!("fuel {fuel}")),
+        limits
+            .cpu_ms
+            .map(|cpu| format!("cpu {}", show_milliseconds(cpu))),
+        limits
+            .deadline_ms
+            .map(|deadline| format!("deadline {}", show_milliseconds(deadline))),
+        limits
+            .memory_bytes
+            .map(|memory| format!("memory {}", show_bytes(memory))),
+        limits
+            .output_bytes
+            .map(|output| format!("output {}", show_bytes(output))),
+        limits
+            .write_keys
+            .zip(limits.write_bytes)
+            .map(|(keys, bytes)| format!("writes {keys} keys, {}", show_bytes(bytes))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn procedure(module: &ModuleDescription, procedure: &ProcedureDescription) -> String {
+    let mut line = format!(
+        "  procedure  {}.{}",
+        plain(&module.name),
+        plain(&procedure.procedure)
+    );
+    if procedure.read_only {
+        line.push_str(", read-only");
+    }
+    with_description(line, &procedure.description)
+}
+
+fn hook(hook: &HookDescription) -> String {
+    let commands: Vec<&str> = hook.commands.iter().map(|command| command.name()).collect();
+    let place = match hook.phase {
+        Phase::Request => "before",
+        Phase::Response => "after",
+    };
+    let keys = match hook.prefix.is_empty() {
+        true => "every key".to_owned(),
+        false => format!("keys \"{}…\"", escape_for_line(&hook.prefix)),
+    };
+    let line = format!(
+        "  hook       {} {place} {} of {keys}, order {}, on failure {}",
+        plain(&hook.hook),
+        commands.join(", "),
+        hook.order,
+        on_failure(hook.on_failure)
+    );
+    with_description(line, &hook.description)
+}
+
+fn on_failure(rule: OnFailure) -> &'static str {
+    match rule {
+        OnFailure::Block => "block",
+        OnFailure::Continue => "continue",
+    }
+}
+
+fn with_description(mut line: String, description: &str) -> String {
+    if !description.is_empty() {
+        line.push_str(": ");
+        line.push_str(&plain(description));
+    }
+    line
+}
+
+/// What a module's author wrote, unable to act upon the terminal.
+fn plain(text: &str) -> String {
+    escape_for_line(text.as_bytes())
+}
+
+/// One line a module below a heading, the columns aligned.
+fn table(modules: &[ModuleSummary]) -> Vec<String> {
+    let mut rows =
+        vec![["NAME", "VERSION", "PROCEDURES", "HOOKS", "SIZE", "PUSHED"].map(str::to_owned)];
+    rows.extend(modules.iter().map(|module| {
+        [
+            plain(&module.name),
+            module.version.to_string(),
+            module.procedures.to_string(),
+            module.hooks.to_string(),
+            show_bytes(module.size),
+            show_moment(module.pushed_ms),
+        ]
+    }));
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    rows.iter().map(|row| aligned(row, widths)).collect()
+}
+
+fn aligned(row: &[String; 6], widths: [usize; 6]) -> String {
+    let cells: Vec<String> = row
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell:<width$}"))
+        .collect();
+    cells.join("  ").trim_end().to_owned()
+}
+
+fn summary(module: &ModuleSummary) -> Value {
+    json!({
+        "name": module.name,
+        "version": module.version,
+        "sha256": module.sha256,
+        "size": module.size,
+        "pushed_ms": module.pushed_ms,
+        "procedures": module.procedures,
+        "hooks": module.hooks,
+    })
+}
+
+fn document(module: &ModuleDescription) -> Value {
+    let hooks: Vec<Value> = module.hooks.iter().map(hook_document).collect();
+    json!({
+        "name": module.name,
+        "version": module.version,
+        "sha256": module.sha256,
+        "size": module.size,
+        "pushed_ms": module.pushed_ms,
+        "release": module.release,
+        "description": module.description,
+        "procedures": serde_json::to_value(&module.procedures).unwrap_or_default(),
+        "hooks": hooks,
+        "config": module.config,
+        "limits": serde_json::to_value(&module.limits).unwrap_or_default(),
+        "warnings": module.warnings,
+    })
+}
+
+/// By hand, because serde would write the prefix as a list of numbers.
+fn hook_document(hook: &HookDescription) -> Value {
+    let commands: Vec<&str> = hook.commands.iter().map(|command| command.name()).collect();
+    json!({
+        "hook": hook.hook,
+        "phase": serde_json::to_value(hook.phase).unwrap_or_default(),
+        "commands": commands,
+        "prefix": json::from_bytes(&hook.prefix),
+        "order": hook.order,
+        "on_failure": on_failure(hook.on_failure),
+        "description": hook.description,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use luge_client::HookCommand;
+
+    use super::*;
+
+    fn validator() -> ModuleDescription {
+        ModuleDescription {
+            name: "checks".to_owned(),
+            version: 2,
+            sha256: "ab12".to_owned(),
+            size: 2048,
+            pushed_ms: 0,
+            release: "1.0".to_owned(),
+            description: String::new(),
+            procedures: vec![ProcedureDescription {
+                procedure: "count".to_owned(),
+                read_only: true,
+                description: "counts users".to_owned(),
+            }],
+            hooks: vec![HookDescription {
+                hook: "validate".to_owned(),
+                phase: Phase::Request,
+                commands: vec![HookCommand::Set, HookCommand::Del],
+                prefix: b"user:"[..].into(),
+                order: -5,
+                on_failure: OnFailure::Continue,
+                description: String::new(),
+            }],
+            config: [("mode".to_owned(), "strict".to_owned())].into(),
+            limits: LimitsRequest {
+                fuel: Some(1000),
+                memory_bytes: Some(16 << 20),
+                ..LimitsRequest::default()
+            },
+            warnings: vec!["validate fails open".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_push_shows_what_is_in_force() {
+        let expected = "\
+checks version 2, release 1.0
+  2KiB, pushed 1970-01-01 00:00:00 UTC, sha256 ab12
+  limits     fuel 1000, memory 16MiB
+  config     mode=strict
+  procedure  checks.count, read-only: counts users
+  hook       validate before set, del of keys \"user:…\", order -5, on failure continue
+  warning    validate fails open";
+        assert_eq!(description(&validator()), expected);
+    }
+
+    #[test]
+    fn the_document_names_the_same_with_a_readable_prefix() {
+        let document = document(&validator());
+        assert_eq!(document["hooks"][0]["prefix"], "user:");
+        assert_eq!(document["hooks"][0]["phase"], "request");
+        assert_eq!(document["limits"]["fuel"], 1000);
+        assert_eq!(document["procedures"][0]["read_only"], true);
+    }
+
+    #[test]
+    fn the_columns_of_the_list_are_aligned() {
+        let module = ModuleSummary {
+            name: "a-longer-name".to_owned(),
+            version: 1,
+            sha256: String::new(),
+            size: 100,
+            pushed_ms: 0,
+            procedures: 0,
+            hooks: 12,
+        };
+        let expected = [
+            "NAME           VERSION  PROCEDURES  HOOKS  SIZE  PUSHED",
+            "a-longer-name  1        0           12     100B  1970-01-01 00:00:00 UTC",
+        ];
+        assert_eq!(table(&[module]), expected);
+    }
+
+    #[test]
+    fn what_an_author_wrote_can_t_act_upon_the_terminal() {
+        let mut module = validator();
+        module.description = "\u{1b}[2J".to_owned();
+        assert!(description(&module).contains(r"\x1b[2J"));
+    }
+}

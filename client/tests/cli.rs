@@ -1,0 +1,381 @@
+//! The command line against a real server: what it prints, where, and how it exits.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that can't go on should say where"
+)]
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use luge_client::Client;
+use serde_json::{Value, json};
+
+/// What a run of `luge` left behind.
+struct Run {
+    stdout: Vec<u8>,
+    stderr: String,
+    code: i32,
+}
+
+/// Runs `luge` in a thread of its own, so that the server in this process goes on.
+async fn luge<const N: usize>(address: SocketAddr, arguments: [&str; N]) -> Run {
+    luge_with_input(address, arguments, b"").await
+}
+
+async fn luge_with_input<const N: usize>(
+    address: SocketAddr,
+    arguments: [&str; N],
+    input: &'static [u8],
+) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_luge"));
+    command
+        .args(arguments)
+        .env("LUGE_ADDR", address.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let run = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    });
+    let output = run.await.unwrap();
+    Run {
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+impl Run {
+    /// Checks that it exits 0, is silent on standard error, and prints this.
+    #[track_caller]
+    fn prints(&self, expected: &str) {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        assert_eq!((&*stdout, &*self.stderr, self.code), (expected, "", 0));
+    }
+
+    /// Checks that it exits 1 and prints nothing anywhere.
+    #[track_caller]
+    fn is_absent(&self) {
+        assert_eq!((&*self.stdout, &*self.stderr, self.code), (&b""[..], "", 1));
+    }
+
+    /// Checks that it exits 1 and says this, and more, on standard error alone.
+    #[track_caller]
+    fn fails(&self, beginning: &str) {
+        assert_eq!((&*self.stdout, self.code), (&b""[..], 1), "{}", self.stderr);
+        assert!(self.stderr.starts_with(beginning), "{}", self.stderr);
+    }
+
+    /// The one JSON document that was printed.
+    #[track_caller]
+    fn json(&self) -> Value {
+        assert_eq!((&*self.stderr, self.code), ("", 0));
+        serde_json::from_slice(&self.stdout).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_set_read_and_deleted() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let set = luge(address, ["set", "greeting", "hello"]).await;
+    assert!(set.stdout.starts_with(b"ok (version "), "{:?}", set.stderr);
+    luge(address, ["get", "greeting"]).await.prints("hello\n");
+    luge(address, ["exists", "greeting", "other"])
+        .await
+        .prints("1\n");
+    luge(address, ["del", "greeting", "other"])
+        .await
+        .prints("1\n");
+    luge(address, ["get", "greeting"]).await.is_absent();
+}
+
+#[tokio::test]
+async fn bytes_go_through_a_pipe_unchanged() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    client.set("image", b"\x89PNG\x00\xff").await.unwrap();
+    client.set("text", "Grüße").await.unwrap();
+    let image = luge(address, ["get", "image"]).await;
+    assert_eq!(image.stdout, b"\x89PNG\x00\xff");
+    luge(address, ["get", "text"]).await.prints("Grüße\n");
+    let document = luge(address, ["get", "image", "--json"]).await.json();
+    assert_eq!(document, json!({ "hex": "89504e4700ff" }));
+    luge(address, ["mget", "text", "none", "image"])
+        .await
+        .prints("Grüße\n\n\\x89PNG\\x00\\xff\n");
+}
+
+#[tokio::test]
+async fn times_to_live_are_given_shown_and_taken_away() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    luge(address, ["set", "k", "v", "--ttl", "1h"]).await;
+    let left = luge(address, ["--json", "ttl", "k"]).await.json();
+    assert!((3_500_000..=3_600_000).contains(&left["ttl_ms"].as_u64().unwrap()));
+    luge(address, ["set", "k", "w", "--keep-ttl"]).await;
+    luge(address, ["persist", "k"]).await.prints("ok\n");
+    luge(address, ["ttl", "k"]).await.prints("never\n");
+    luge(address, ["persist", "k"]).await.is_absent();
+    luge(address, ["expire", "k", "10s"]).await.prints("ok\n");
+    luge(address, ["expire", "none", "10s"]).await.is_absent();
+    luge(address, ["ttl", "none"]).await.is_absent();
+}
+
+#[tokio::test]
+async fn conditions_that_do_not_hold_are_errors_with_the_current_version() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let version = luge(address, ["--json", "set", "k", "v"]).await.json()["version"].to_string();
+    let again = luge(address, ["set", "k", "w", "--if-absent"]).await;
+    again.fails("error: precondition_failed: ");
+    assert!(
+        again
+            .stderr
+            .contains(&format!("current version: {version}")),
+        "{}",
+        again.stderr
+    );
+    luge(address, ["set", "k", "w", "--if-version", "0"])
+        .await
+        .fails("error: precondition_failed: ");
+    let set = luge(address, ["set", "k", "w", "--if-version", &version]).await;
+    assert_eq!(set.code, 0, "{}", set.stderr);
+}
+
+#[tokio::test]
+async fn numbers_are_counted_up_and_down() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    luge(address, ["incr", "visits"]).await.prints("1\n");
+    luge(address, ["incr", "visits", "-3"]).await.prints("-2\n");
+    luge(address, ["set", "name", "Ada"]).await;
+    luge(address, ["incr", "name"])
+        .await
+        .fails("error: bad_request: ");
+}
+
+#[tokio::test]
+async fn a_scan_prints_one_entry_a_line_whatever_is_in_it() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    client.set("user:1", "Ada").await.unwrap();
+    client.set("user:2", "two\nlines\tand a tab").await.unwrap();
+    client.set(b"user:\xff", "").await.unwrap();
+    client.set("other", "x").await.unwrap();
+    luge(address, ["scan", "user:"])
+        .await
+        .prints("user:1\tAda\nuser:2\ttwo\\nlines\\tand a tab\nuser:\\xff\t\n");
+    luge(address, ["scan", "user:", "--keys", "--reverse"])
+        .await
+        .prints("user:\\xff\nuser:2\nuser:1\n");
+    let document = luge(address, ["scan", "--limit", "1", "--json"]).await;
+    let document: Value = serde_json::from_slice(&document.stdout).unwrap();
+    assert_eq!(document["entries"][0]["key"], "other");
+    assert_eq!(document["more"], true);
+}
+
+#[tokio::test]
+async fn a_scan_goes_over_pages_up_to_its_limit_and_tells_when_there_are_more() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    for number in 0..1100 {
+        client.set(format!("key{number:04}"), "v").await.unwrap();
+    }
+    let lines = |run: &Run| run.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let usual = luge(address, ["scan"]).await;
+    assert_eq!((lines(&usual), usual.code), (1000, 0));
+    let note = "note: there are more than 1000 entries; --limit 0 prints all\n";
+    assert_eq!(usual.stderr, note);
+    let all = luge(address, ["scan", "--limit", "0"]).await;
+    assert_eq!((lines(&all), &*all.stderr), (1100, ""));
+    let exact = luge(address, ["scan", "--limit", "1100"]).await;
+    assert_eq!((lines(&exact), &*exact.stderr), (1100, ""));
+}
+
+/// `echo` returns its arguments, `refuse` refuses with them, `trap` traps; a hook refuses every `set`
+/// of a key that begins with `locked:`.
+const MODULE: &[u8] = br#"
+(module $sample
+  (import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))
+  (import "luge_v1" "output_write" (func $write (param i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "{\"procedure\": \"echo\", \"read_only\": true}\n{\"procedure\": \"refuse\"}\n{\"procedure\": \"trap\"}\n{\"hook\": \"lock\", \"phase\": \"request\", \"commands\": [\"set\"], \"prefix\": \"locked:\"}\n")
+  (data (i32.const 512) "the key is locked")
+  (func $copy
+    (call $write (i32.const 1024) (i32.wrap_i64 (call $input (i32.const 0) (i32.const 1024) (i32.const 4096)))))
+  (func (export "metadata") (result i32)
+    (call $write (i32.const 0) (i32.const 166)) (i32.const 0))
+  (func (export "echo") (result i32) (call $copy) (i32.const 0))
+  (func (export "refuse") (result i32) (call $copy) (i32.const 3))
+  (func $deep unreachable)
+  (func (export "trap") (result i32) (call $deep) (i32.const 0))
+  (func (export "lock") (result i32)
+    (call $write (i32.const 512) (i32.const 17)) (i32.const 1)))
+"#;
+
+/// Writes the module to a file and pushes it as `sample`.
+async fn push(address: SocketAddr, folder: &tempfile::TempDir) -> Run {
+    let file = folder.path().join("sample.wat");
+    std::fs::write(&file, MODULE).unwrap();
+    let file = file.to_str().unwrap();
+    luge(
+        address,
+        [
+            "module", "push", "sample", file, "--memory", "1MiB", "--config", "a=b",
+        ],
+    )
+    .await
+}
+
+#[tokio::test]
+async fn a_module_is_pushed_listed_shown_and_removed() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let pushed = push(address, &folder).await;
+    assert_eq!((&*pushed.stderr, pushed.code), ("", 0));
+    let text = String::from_utf8(pushed.stdout).unwrap();
+    for part in [
+        "sample version 1\n",
+        "memory 1MiB",
+        "config     a=b",
+        "procedure  sample.echo, read-only",
+        "hook       lock before set of keys \"locked:…\", order 0, on failure block",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    let list = luge(address, ["module", "list"]).await;
+    assert!(
+        String::from_utf8(list.stdout)
+            .unwrap()
+            .contains("sample  1        3           1")
+    );
+    let shown = luge(address, ["--json", "module", "show", "sample"])
+        .await
+        .json();
+    assert_eq!(shown["hooks"][0]["prefix"], "locked:");
+    assert_eq!(shown["limits"]["memory_bytes"], 1 << 20);
+    luge(address, ["module", "remove", "sample"])
+        .await
+        .prints("ok\n");
+    luge(address, ["module", "show", "sample"])
+        .await
+        .fails("error: not_found: ");
+}
+
+#[tokio::test]
+async fn calls_take_and_return_json() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    push(address, &folder).await;
+    let text = r#"{"z":[1,-2,18446744073709551615],"a":null}"#;
+    let line = format!("{text}\n");
+    luge(address, ["call", "sample.echo", text])
+        .await
+        .prints(&line);
+    luge(address, ["call", "sample.echo"])
+        .await
+        .prints("null\n");
+    luge_with_input(address, ["call", "sample.echo", "-"], b" [true] ")
+        .await
+        .prints("[true]\n");
+    luge(address, ["call", "sample.echo", "--raw", "as it is"])
+        .await
+        .prints("as it is\n");
+    luge(address, ["call", "sample.echo", "{"])
+        .await
+        .fails("error: arguments: not JSON: ");
+    luge(address, ["call", "sample.none"])
+        .await
+        .fails("error: not_found: ");
+}
+
+#[tokio::test]
+async fn refusals_and_traps_show_what_the_function_said() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    push(address, &folder).await;
+    let refused = luge(address, ["call", "sample.refuse", r#"{"missing": 5}"#]).await;
+    refused.fails("error: rejected: ");
+    assert!(refused.stderr.contains("code: 3\n"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("payload: {\"missing\":5}\n"),
+        "{}",
+        refused.stderr
+    );
+    let trapped = luge(address, ["call", "sample.trap"]).await;
+    trapped.fails("error: trap: ");
+    assert!(trapped.stderr.contains("at "), "{}", trapped.stderr);
+    assert!(trapped.stderr.contains("deep"), "{}", trapped.stderr);
+    let blocked = luge(address, ["set", "locked:1", "v"]).await;
+    blocked.fails("error: blocked: the key is locked\n");
+    assert!(blocked.stderr.contains("sample.lock"), "{}", blocked.stderr);
+    luge(address, ["get", "locked:1"]).await.is_absent();
+}
+
+#[tokio::test]
+async fn a_module_that_can_t_be_translated_is_refused_with_its_place() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.wat");
+    std::fs::write(&file, "(module\n  (fun))").unwrap();
+    let run = luge(
+        address,
+        ["module", "push", "broken", file.to_str().unwrap()],
+    )
+    .await;
+    run.fails("error: invalid_module: the module's text can't be translated: ");
+    assert!(run.stderr.contains("2:4"), "{}", run.stderr);
+    luge(address, ["module", "push", "none", "/nowhere.wasm"])
+        .await
+        .fails("error: file: /nowhere.wasm: ");
+}
+
+#[tokio::test]
+async fn the_server_tells_how_it_is() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    luge(address, ["ping"]).await.prints("pong\n");
+    let info = luge(address, ["info", "--json"]).await.json();
+    assert_eq!(info["modules"], 0);
+    assert_eq!(info["store"].as_str().unwrap().len(), 32);
+    let text = luge(address, ["info"]).await;
+    assert!(text.stdout.starts_with(b"server       "));
+}
+
+#[tokio::test]
+async fn without_a_server_the_error_says_where_and_how_to_start_one() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let run = luge(address, ["ping"]).await;
+    run.fails(&format!(
+        "error: no_connection: nothing listens at {address}; start a server with `luge-server`"
+    ));
+}
+
+#[tokio::test]
+async fn wrong_usage_exits_2_and_says_what_is_wrong() {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
+    for arguments in [
+        ["set", "k", "v", "--ttl", "10"],
+        ["set", "k", "--if-version", "x", "v"],
+        ["module", "push", "m", "f", "--memory=16MB"],
+    ] {
+        let run = luge(nobody, arguments).await;
+        assert_eq!((run.code, run.stdout.len()), (2, 0), "{}", run.stderr);
+        assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
+    }
+}

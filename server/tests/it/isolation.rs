@@ -1,0 +1,265 @@
+//! The anomalies of the literature, each by its name, on both stores: transactions interleaved by
+//! hand, so that each test is one history and nothing else.
+
+use bytes::Bytes;
+use luge_server::store::{CommitOutcome, MemoryStore, PageLimit, ReadPoint, Store};
+use luge_server::transaction::{Live, Scan, ScanOrder, TimeToLive, Transaction, WriteLimits};
+
+use crate::support::{ManualClock, START_MS, open_sled, runtime};
+
+const LIMITS: WriteLimits = WriteLimits { keys: 100, bytes: 1 << 20 };
+const PAGE: PageLimit = PageLimit { rows: 100, bytes: 1 << 20 };
+
+/// Runs a history on the memory store and on sled.
+macro_rules! on_both_stores {
+    ($name:ident, |$store:ident, $clock:ident| $body:block) => {
+        #[test]
+        fn $name() {
+            async fn history<S: Store>($store: &S, $clock: &ManualClock) $body
+            let runtime = runtime();
+            let clock = ManualClock::at(START_MS);
+            let memory = MemoryStore::new([1; 16], Box::new(clock.clone()));
+            runtime.block_on(history(&memory, &clock));
+            let clock = ManualClock::at(START_MS);
+            let folder = tempfile::tempdir().unwrap();
+            let sled = open_sled(folder.path(), clock.clone());
+            runtime.block_on(async {
+                history(&sled, &clock).await;
+                sled.close().await.unwrap();
+            });
+        }
+    };
+}
+
+type Open<S> = Transaction<<S as Store>::Snapshot>;
+
+async fn begin<S: Store>(store: &S) -> Open<S> {
+    Transaction::new(store.begin(ReadPoint::Newest).await.unwrap(), LIMITS)
+}
+
+async fn get<S: Store>(transaction: &mut Open<S>, key: &str) -> Option<String> {
+    let live = transaction.get(key.as_bytes()).await.unwrap();
+    live.map(|Live { value, .. }| String::from_utf8(value.to_vec()).unwrap())
+}
+
+async fn set<S: Store>(transaction: &mut Open<S>, key: &str, value: &str) {
+    let value = Bytes::copy_from_slice(value.as_bytes());
+    transaction.set(key.as_bytes(), value, TimeToLive::Forever).await.unwrap();
+}
+
+async fn scan<S: Store>(transaction: &mut Open<S>, start: &str, end: &str) -> Vec<String> {
+    let mut scan = Scan::new(start.as_bytes(), end.as_bytes(), ScanOrder::Ascending, false);
+    let mut rows = Vec::new();
+    while !scan.is_done() {
+        rows.extend(transaction.scan(&mut scan, PAGE).await.unwrap());
+    }
+    rows.iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect()
+}
+
+async fn commit<S: Store>(store: &S, transaction: Open<S>) -> bool {
+    if !transaction.has_writes() {
+        return true;
+    }
+    let (snapshot, commit) = transaction.into_commit(true);
+    matches!(store.commit(snapshot, commit).await.unwrap(), CommitOutcome::Committed(_))
+}
+
+async fn put<S: Store>(store: &S, key: &str, value: &str) {
+    let mut transaction = begin(store).await;
+    set::<S>(&mut transaction, key, value).await;
+    assert!(commit(store, transaction).await);
+}
+
+on_both_stores!(lost_update, |store, _clock| {
+    put(store, "x", "10").await;
+    let (mut one, mut two) = (begin(store).await, begin(store).await);
+    assert_eq!(get::<S>(&mut one, "x").await.as_deref(), Some("10"));
+    assert_eq!(get::<S>(&mut two, "x").await.as_deref(), Some("10"));
+    set::<S>(&mut one, "x", "11").await;
+    set::<S>(&mut two, "x", "12").await;
+    assert!(commit(store, one).await);
+    assert!(!commit(store, two).await);
+    assert_eq!(get::<S>(&mut begin(store).await, "x").await.as_deref(), Some("11"));
+});
+
+on_both_stores!(write_skew, |store, _clock| {
+    put(store, "x", "1").await;
+    put(store, "y", "1").await;
+    let (mut one, mut two) = (begin(store).await, begin(store).await);
+    for transaction in [&mut one, &mut two] {
+        get::<S>(transaction, "x").await;
+        get::<S>(transaction, "y").await;
+    }
+    set::<S>(&mut one, "x", "0").await;
+    set::<S>(&mut two, "y", "0").await;
+    assert!(commit(store, one).await);
+    assert!(!commit(store, two).await);
+});
+
+on_both_stores!(phantom_in_an_empty_range, |store, _clock| {
+    let (mut one, mut two) = (begin(store).await, begin(store).await);
+    assert!(scan::<S>(&mut one, "a", "b").await.is_empty());
+    assert!(scan::<S>(&mut two, "a", "b").await.is_empty());
+    set::<S>(&mut one, "a1", "x").await;
+    set::<S>(&mut two, "a2", "x").await;
+    assert!(commit(store, one).await);
+    assert!(!commit(store, two).await);
+});
+
+on_both_stores!(phantom_of_an_absent_key, |store, _clock| {
+    let (mut one, mut two) = (begin(store).await, begin(store).await);
+    assert_eq!(get::<S>(&mut one, "x").await, None);
+    assert_eq!(get::<S>(&mut two, "x").await, None);
+    set::<S>(&mut one, "x", "1").await;
+    set::<S>(&mut two, "y", "1").await;
+    assert!(commit(store, one).await);
+    assert!(!commit(store, two).await);
+});
+
+on_both_stores!(a_scan_that_stopped_early_conflicts_only_where_it_looked, |store, _clock| {
+    for key in ["a", "b", "c", "d"] {
+        put(store, key, "1").await;
+    }
+    let mut reader = begin(store).await;
+    let mut first = Scan::new(b"a", b"", ScanOrder::Ascending, false);
+    let page = PageLimit { rows: 2, bytes: 1 << 20 };
+    assert_eq!(reader.scan(&mut first, page).await.unwrap().len(), 2);
+    set::<S>(&mut reader, "z", "1").await;
+    put(store, "c", "2").await;
+    assert!(commit(store, reader).await, "c lies behind what was looked at");
+    let mut reader = begin(store).await;
+    let mut first = Scan::new(b"a", b"", ScanOrder::Ascending, false);
+    reader.scan(&mut first, page).await.unwrap();
+    set::<S>(&mut reader, "z", "1").await;
+    put(store, "aa", "2").await;
+    assert!(!commit(store, reader).await, "aa lies between the rows that were seen");
+});
+
+on_both_stores!(read_skew, |store, _clock| {
+    put(store, "x", "old").await;
+    put(store, "y", "old").await;
+    let mut reader = begin(store).await;
+    assert_eq!(get::<S>(&mut reader, "x").await.as_deref(), Some("old"));
+    let mut writer = begin(store).await;
+    set::<S>(&mut writer, "x", "new").await;
+    set::<S>(&mut writer, "y", "new").await;
+    assert!(commit(store, writer).await);
+    assert_eq!(get::<S>(&mut reader, "y").await.as_deref(), Some("old"));
+    assert_eq!(scan::<S>(&mut reader, "", "").await, ["x", "y"]);
+    assert!(commit(store, reader).await, "a transaction that only reads never conflicts");
+});
+
+on_both_stores!(fractured_read, |store, _clock| {
+    let mut writer = begin(store).await;
+    set::<S>(&mut writer, "x", "1").await;
+    set::<S>(&mut writer, "y", "1").await;
+    let mut before = begin(store).await;
+    assert!(commit(store, writer).await);
+    let mut after = begin(store).await;
+    assert_eq!(get::<S>(&mut before, "x").await, None);
+    assert_eq!(get::<S>(&mut before, "y").await, None);
+    assert!(get::<S>(&mut after, "x").await.is_some() && get::<S>(&mut after, "y").await.is_some());
+});
+
+on_both_stores!(long_fork, |store, _clock| {
+    let mut first = begin(store).await;
+    put(store, "x", "1").await;
+    let mut second = begin(store).await;
+    put(store, "y", "1").await;
+    let mut third = begin(store).await;
+    let seen = |x: Option<String>, y: Option<String>| (x.is_some(), y.is_some());
+    assert_eq!(seen(get::<S>(&mut first, "x").await, get::<S>(&mut first, "y").await), (false, false));
+    assert_eq!(seen(get::<S>(&mut second, "x").await, get::<S>(&mut second, "y").await), (true, false));
+    assert_eq!(seen(get::<S>(&mut third, "x").await, get::<S>(&mut third, "y").await), (true, true));
+});
+
+on_both_stores!(stale_read_after_an_acknowledgement, |store, _clock| {
+    for number in 0..20 {
+        let mut writer = begin(store).await;
+        set::<S>(&mut writer, "x", &number.to_string()).await;
+        let (snapshot, commit) = writer.into_commit(true);
+        let CommitOutcome::Committed(sequence) = store.commit(snapshot, commit).await.unwrap() else {
+            panic!("a blind write conflicts with nothing")
+        };
+        store.acked(sequence).await.unwrap();
+        // Another connection, which has written nothing, reads what is acked.
+        let snapshot = store.begin(ReadPoint::Acked(0)).await.unwrap();
+        let mut reader: Open<S> = Transaction::new(snapshot, LIMITS);
+        assert_eq!(get::<S>(&mut reader, "x").await, Some(number.to_string()));
+    }
+});
+
+on_both_stores!(expiry_is_never_seen_backwards, |store, clock| {
+    let mut writer = begin(store).await;
+    writer.set(b"x", Bytes::from_static(b"1"), TimeToLive::For(100)).await.unwrap();
+    assert!(commit(store, writer).await);
+    let mut early = begin(store).await;
+    clock.advance(100);
+    let mut late = begin(store).await;
+    assert_eq!(get::<S>(&mut late, "x").await, None);
+    // The earlier transaction still sees it, and so may not write after its end.
+    assert_eq!(get::<S>(&mut early, "x").await.as_deref(), Some("1"));
+    set::<S>(&mut early, "y", "x was there").await;
+    assert!(!commit(store, early).await);
+});
+
+on_both_stores!(what_a_savepoint_undid_stays_read, |store, _clock| {
+    let mut one = begin(store).await;
+    let savepoint = one.savepoint();
+    get::<S>(&mut one, "x").await;
+    set::<S>(&mut one, "x", "undone").await;
+    one.undo_to(savepoint);
+    assert_eq!(get::<S>(&mut one, "x").await, None);
+    set::<S>(&mut one, "y", "1").await;
+    put(store, "x", "other").await;
+    assert!(!commit(store, one).await);
+});
+
+on_both_stores!(blind_writes_never_conflict, |store, _clock| {
+    let (mut one, mut two) = (begin(store).await, begin(store).await);
+    set::<S>(&mut one, "x", "1").await;
+    set::<S>(&mut two, "x", "2").await;
+    assert!(commit(store, one).await);
+    assert!(commit(store, two).await);
+    assert_eq!(get::<S>(&mut begin(store).await, "x").await.as_deref(), Some("2"));
+});
+
+#[test]
+fn contended_increments_all_count() {
+    use crate::support::{Push, Talk};
+    use luge_server::config::Config;
+    // 8 sessions increment one key at once; conflicts are retried, then run alone, so none is lost
+    // and none is told of a conflict.
+    async fn contend<S: Store>(store: S, clock: ManualClock) {
+        let config = Config { max_instances: 64, ..Config::default() };
+        let mut talk = Talk::new(store, &config, clock).await;
+        let push = Push::new("count", r#"(module
+            (import "luge_v1" "kv_incr" (func $incr (param i32 i32 i64 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "n")
+            (func (export "up") (result i32)
+                (call $incr (i32.const 0) (i32.const 1) (i64.const 1) (i32.const 8))))"#);
+        talk.push(&push).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let mut session = talk.session();
+            tasks.spawn(async move {
+                for at in 0..50 {
+                    let line = if at % 2 == 0 { "incr n" } else { "call count.up" };
+                    crate::support::ask(&mut session, line).await.unwrap();
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        let found = talk.request("get n").await.unwrap();
+        let luge_protocol::Reply::Get(Some(found)) = found else { panic!("{found:?}") };
+        assert_eq!(found.0, "400");
+    }
+    let runtime = runtime();
+    let clock = ManualClock::at(START_MS);
+    runtime.block_on(contend(MemoryStore::new([1; 16], Box::new(clock.clone())), clock));
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(START_MS));
+    runtime.block_on(contend(open_sled(folder.path(), clock.clone()), clock));
+}

@@ -1,0 +1,189 @@
+//! What a store and its folder survive.
+
+use luge_protocol::Reply;
+use luge_server::config::Config;
+use luge_server::store::Store;
+use luge_server::store::sled::{FolderError, SledOptions, SledStore};
+
+use crate::support::{ManualClock, Push, START_MS, Talk, open_sled, runtime};
+
+const OPTIONS: SledOptions =
+    SledOptions { cache_bytes: 8 << 20, max_history_bytes: 64 << 20, max_waiting_commits: 64 };
+
+fn open(folder: &std::path::Path) -> Result<SledStore, FolderError> {
+    SledStore::open(folder, [2; 16], Box::new(ManualClock::at(START_MS)), &OPTIONS)
+}
+
+/// The error of an opening that should fail.
+fn refusal(folder: &std::path::Path) -> String {
+    match open(folder) {
+        Ok(_) => panic!("the folder should be refused"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn data_versions_times_to_live_and_modules_survive_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let config = Config { max_instances: 16, ..Config::default() };
+    runtime.block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = open_sled(folder.path(), clock.clone());
+        let mut talk = Talk::new(store, &config, clock).await;
+        let answer = Push::new("answer", r#"(module
+            (import "luge_v1" "output_write" (func $output (param i32 i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "42")
+            (func (export "run") (result i32) (call $output (i32.const 0) (i32.const 2)) (i32.const 0)))"#);
+        talk.run("sled", &[answer], "
+            > set a 1
+            v2
+            > set b 2 --ttl 5000
+            v3
+            > del a
+            deleted 1
+            > set c 3
+            v5
+        ").await;
+        talk.core.store.close().await.unwrap();
+    });
+    runtime.block_on(async {
+        let clock = ManualClock::at(START_MS + 1000);
+        let store = open_sled(folder.path(), clock.clone());
+        let mut talk = Talk::new(store, &config, clock).await;
+        talk.run("sled", &[], "
+            > get a
+            nil
+            > get c
+            3 v5
+            > ttl b
+            4000ms
+            > module.list
+            answer
+            > call answer.run
+            42
+            > set d 4
+            v6
+        ").await;
+        talk.core.store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn after_an_unclean_stop_versions_skip_ahead_and_the_clock_does_not_run_backwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let config = Config { max_instances: 16, ..Config::default() };
+    runtime.block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = open_sled(folder.path(), clock.clone());
+        let mut talk = Talk::new(store, &config, clock).await;
+        talk.run("sled", &[], "
+            > set a 1 --ttl 1000
+            v1
+            ~ 1000ms
+            > set b 2
+            v2
+        ").await;
+        // What a kill leaves behind: the files as they are, without a close.
+        copy_folder(folder.path(), copy.path());
+        talk.core.store.close().await.unwrap();
+    });
+    runtime.block_on(async {
+        // The wall clock was set back in the meantime.
+        let clock = ManualClock::at(START_MS - 500);
+        let store = open_sled(copy.path(), clock.clone());
+        let mut talk = Talk::new(store, &config, clock).await;
+        talk.run("sled", &[], "
+            > get a
+            nil
+            > get b
+            2 v2
+            > set c 3
+            v1000003
+        ").await;
+        talk.core.store.close().await.unwrap();
+    });
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let target = to.join(file.file_name());
+        if file.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_folder(&file.path(), &target);
+        } else {
+            std::fs::copy(file.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_another_server_has_open_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path()).unwrap();
+    assert_eq!(refusal(folder.path()), format!(
+        "the data folder {} is in use by another server; stop that one, or choose another folder with --data",
+        folder.path().display()
+    ));
+    runtime().block_on(first.close()).unwrap();
+    drop(first);
+    open(folder.path()).unwrap();
+}
+
+#[test]
+fn a_folder_with_something_else_in_it_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("thesis.tex"), "important").unwrap();
+    assert!(refusal(folder.path()).contains("is not empty and holds no Luge data"));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_newer_format_and_a_damaged_one_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()).unwrap());
+    let format = folder.path().join("FORMAT");
+    wait_until_closed(folder.path());
+    std::fs::write(&format, "luge-format 9\nstore 00\n").unwrap();
+    assert!(refusal(folder.path()).contains("has format 9, and this release reads up to 1"));
+    std::fs::write(&format, "").unwrap();
+    assert!(refusal(folder.path()).contains("is damaged"));
+}
+
+/// A store that is dropped closes in its own thread; its lock tells when.
+fn wait_until_closed(folder: &std::path::Path) {
+    let lock = std::fs::File::open(folder.join("LOCK")).unwrap();
+    lock.lock().unwrap();
+}
+
+#[test]
+fn a_restart_keeps_the_id_of_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = open(folder.path()).unwrap();
+    let id = first.id();
+    runtime().block_on(first.close()).unwrap();
+    drop(first);
+    let again = SledStore::open(folder.path(), [9; 16], Box::new(ManualClock::at(1)), &OPTIONS).unwrap();
+    assert_eq!(again.id(), id);
+}
+
+#[test]
+fn a_closed_store_takes_no_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { max_instances: 16, ..Config::default() };
+    runtime().block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = open_sled(folder.path(), clock.clone());
+        let mut talk = Talk::new(store, &config, clock).await;
+        talk.request("set a 1").await.unwrap();
+        talk.core.store.close().await.unwrap();
+        let error = talk.request("set a 2").await.unwrap_err();
+        assert_eq!(error.to_string(), "unavailable: the store takes no writes: it is closed");
+        let Reply::Get(Some(found)) = talk.request("get a").await.unwrap() else { panic!("a is there") };
+        assert_eq!(found.0, "1");
+    });
+}
