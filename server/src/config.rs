@@ -69,6 +69,8 @@ settings! {
         "replies of one connection that wait to be written; when they are reached its next request waits";
     max_unread_bytes: usize = 32 << 20, "bytes",
         "the same in bytes: two of the largest replies";
+    max_buffered_bytes: usize = 512 << 20, "bytes",
+        "large frames that are arriving and replies that wait to be written, of all connections together; beyond it they wait for each other";
     idle_timeout_ms: u64 = 3_600_000, "ms",
         "a connection without a request for so long is closed, so that peers that vanished do not add up";
     frame_timeout_ms: u64 = 30_000, "ms",
@@ -230,6 +232,17 @@ impl Config {
             return wrong(format!(
                 "max_key_bytes of {} is outside of 1 to 32768",
                 self.max_key_bytes
+            ));
+        }
+        // A request and its reply must fit in together, or they would wait for each other.
+        if self.max_buffered_bytes < 4 * self.max_frame_bytes
+            || self.max_buffered_bytes > u32::MAX as usize
+        {
+            return wrong(format!(
+                "max_buffered_bytes of {} is outside of 4 times max_frame_bytes, {}, to {}",
+                self.max_buffered_bytes,
+                4 * self.max_frame_bytes,
+                u32::MAX
             ));
         }
         if self.max_unread_bytes < self.max_frame_bytes {

@@ -204,6 +204,7 @@ fn net_options(config: &Config) -> NetOptions {
         max_frame_bytes: config.max_frame_bytes,
         max_unread_replies: config.max_unread_replies,
         max_unread_bytes: config.max_unread_bytes,
+        max_buffered_bytes: config.max_buffered_bytes,
         idle_timeout: Duration::from_millis(config.idle_timeout_ms),
         frame_timeout: Duration::from_millis(config.frame_timeout_ms),
         write_timeout: Duration::from_millis(config.write_timeout_ms),

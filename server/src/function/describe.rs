@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use super::Exports;
 
+/// The most functions that a module may offer. Each request looks through the hooks of its command.
+const MAX_FUNCTIONS: usize = 256;
+
 /// What is wrong with what a module says of itself, in one sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -93,6 +96,13 @@ pub fn describe(
         Described::Nothing => undescribed(exports)?,
         Described::Lines(lines) => read_lines(lines)?,
     };
+    let count = description.procedures.len() + description.hooks.len();
+    if count > MAX_FUNCTIONS {
+        return Err(DescribeError(format!(
+            "it has {count} procedures and hooks, which exceeds the limit of {MAX_FUNCTIONS}"
+        )));
+    }
+    description.warnings.truncate(MAX_FUNCTIONS);
     check_exports(&description, exports)?;
     for change in overrides {
         apply_override(&mut description.hooks, change)?;

@@ -46,11 +46,14 @@ impl LogBudget {
     /// Logs what a guest writes to a standard stream, line by line.
     pub(super) fn stream(&mut self, module: &str, request: u64, level: u32, bytes: &[u8]) {
         for byte in bytes {
+            if self.lines == 0 {
+                return;
+            }
             if *byte == b'\n' || self.partial.len() >= MAX_LINE_BYTES {
                 let line = std::mem::take(&mut self.partial);
                 self.log(module, request, level, &line);
             }
-            if *byte != b'\n' && self.lines > 0 {
+            if *byte != b'\n' {
                 self.partial.push(*byte);
             }
         }

@@ -52,7 +52,7 @@ impl HookView {
                 TimeToLive::Kept => -1,
                 TimeToLive::For(ttl_ms) => i64::try_from(ttl_ms).unwrap_or(i64::MAX),
             }),
-            2 => (self.command == HookCommand::Set).then(|| match self.condition {
+            2 => (self.command == HookCommand::Set).then_some(match self.condition {
                 None => 0,
                 Some(Condition::Absent) => 1,
                 Some(Condition::Present) => 2,

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
+use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
 use super::{NetOptions, foreign, replies};
 use crate::function::{Identity, Runtime};
 use crate::session::{Answer, Core, Session};
 use crate::store::Store;
 
 /// How much is read at once: many requests of a pipeline.
-const READ_BYTES: usize = 16 << 10;
+const READ_BYTES: usize = 32 << 10;
 
 /// How long a refused peer may go on sending before it is cut off. Without it, a reset could
 /// overtake the refusal.
@@ -42,6 +43,9 @@ struct Requests {
     /// When the frame that is arriving began to.
     frame_began: Option<Instant>,
     has_spoken: bool,
+    shared: SharedBuffers,
+    /// What the buffer takes of the server's budget, while a large frame arrives and is handled.
+    held: Option<Held>,
 }
 
 /// Serves one connection until it ends, or until `stopping`.
@@ -51,6 +55,7 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
     peer: SocketAddr,
     number: u64,
     options: NetOptions,
+    shared: SharedBuffers,
     stopping: watch::Receiver<bool>,
 ) {
     // Replies are written together already; waiting for more would only add time.
@@ -63,7 +68,7 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
     };
     let session = Session::new(Arc::clone(&core), identity);
     let (source, mut sink) = socket.into_split();
-    let (answers, waiting) = replies::queue(&options);
+    let (answers, waiting) = replies::queue(&options, shared.clone());
     let requests = Requests {
         socket: source,
         buffer: BytesMut::new(),
@@ -73,6 +78,8 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         options,
         frame_began: None,
         has_spoken: false,
+        shared,
+        held: None,
     };
     let read = async {
         let end = answer_all(session, requests, &answers, stopping).await;
@@ -121,6 +128,9 @@ async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
         };
         let arrived = now();
         let answer: Answer = session.handle(&body, arrived).await;
+        // What the request took is given back before its reply asks for room.
+        drop(body);
+        requests.release();
         if !answers.send(answer).await {
             return (requests, End::Closed);
         }
@@ -146,6 +156,13 @@ impl Requests {
         }
     }
 
+    /// Gives the room of a frame back that has been handled.
+    fn release(&mut self) {
+        if self.buffer.len() < ALLOWANCE_BYTES {
+            self.held = None;
+        }
+    }
+
     /// Reads what has arrived. The buffer grows with it, never with what a header announces.
     async fn read(&mut self) -> Result<(), End> {
         if !self.buffer.is_empty() && self.frame_began.is_none() {
@@ -161,8 +178,20 @@ impl Requests {
                 "no request came",
             ),
         };
-        self.buffer.reserve(READ_BYTES);
-        match timeout_at(deadline, self.socket.read_buf(&mut self.buffer)).await {
+        let read = async {
+            // A frame beyond the allowance takes room as it arrives.
+            if self.buffer.len() + READ_BYTES > ALLOWANCE_BYTES {
+                let more = self.shared.hold(READ_BYTES).await;
+                let more = more.ok_or(std::io::ErrorKind::OutOfMemory)?;
+                match &mut self.held {
+                    Some(held) => held.join(more),
+                    None => self.held = Some(more),
+                }
+            }
+            self.buffer.reserve(READ_BYTES);
+            self.socket.read_buf(&mut self.buffer).await
+        };
+        match timeout_at(deadline, read).await {
             Ok(Ok(0) | Err(_)) => Err(End::Closed),
             Ok(Ok(_)) => Ok(()),
             Err(_) => {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::NetOptions;
+use super::buffers::SharedBuffers;
 use super::connection::{self, refusal, say_farewell};
 use crate::function::Runtime;
 use crate::session::Core;
@@ -96,6 +97,7 @@ pub async fn serve<S: Store, R: Runtime<S::Snapshot>>(
 ) {
     let places = Arc::new(Semaphore::new(options.max_connections));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let shared = SharedBuffers::new(options.max_buffered_bytes);
     let mut connections = JoinSet::new();
     let mut number = 0;
     loop {
@@ -121,10 +123,20 @@ pub async fn serve<S: Store, R: Runtime<S::Snapshot>>(
             continue;
         };
         let (core, stopping) = (Arc::clone(&core), stopping.clone());
+        let shared = shared.clone();
         connections.spawn(async move {
             let _place = place;
             let open = Open::count(&core);
-            connection::serve(Arc::clone(&core), socket, peer, number, options, stopping).await;
+            connection::serve(
+                Arc::clone(&core),
+                socket,
+                peer,
+                number,
+                options,
+                shared,
+                stopping,
+            )
+            .await;
             drop(open);
         });
     }

@@ -1,5 +1,6 @@
 //! The edge towards clients: the only place that names `tokio::net`, and where time enters.
 
+mod buffers;
 mod connection;
 mod foreign;
 mod listener;
@@ -20,6 +21,8 @@ pub struct NetOptions {
     pub max_unread_replies: usize,
     /// The same in bytes.
     pub max_unread_bytes: usize,
+    /// Bytes that all connections together may hold beyond a small allowance each.
+    pub max_buffered_bytes: usize,
     /// A connection without a request for so long is closed.
     pub idle_timeout: Duration,
     /// A frame must arrive in this time from its first byte on.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use luge_protocol::{ErrorCode, ErrorReply, Reply, RequestId, Response};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 
 use super::NetOptions;
+use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
 use crate::session::Answer;
 use crate::store::{Sequence, Store};
 
@@ -16,27 +18,44 @@ const MAX_WRITE_BYTES: usize = 256 << 10;
 
 /// Where a session's answers go.
 pub(super) struct Replies {
-    queue: mpsc::Sender<Held>,
+    queue: mpsc::Sender<HeldReply>,
     /// One permit a byte, so that unread replies are bounded in bytes, too.
     bytes: Arc<Semaphore>,
+    /// What of them this connection holds without asking the server's budget.
+    allowance: Arc<Semaphore>,
+    shared: SharedBuffers,
+    /// How long a large reply may wait for room.
+    patience: Duration,
     max_frame_bytes: usize,
 }
 
 /// A reply that waits for its gate and its turn.
-struct Held {
+struct HeldReply {
     id: RequestId,
     frame: Vec<u8>,
     gate: Sequence,
     _bytes: OwnedSemaphorePermit,
+    _room: Room,
+}
+
+/// Where a reply's bytes are counted, until it is dropped.
+#[expect(dead_code, reason = "holding it is its use")]
+enum Room {
+    Allowance(OwnedSemaphorePermit),
+    Shared(Held),
 }
 
 /// Makes both ends of the queue.
-pub(super) fn queue(options: &NetOptions) -> (Replies, Waiting) {
+pub(super) fn queue(options: &NetOptions, shared: SharedBuffers) -> (Replies, Waiting) {
     let (queue, waiting) = mpsc::channel(options.max_unread_replies);
     let bytes = Arc::new(Semaphore::new(
         options.max_unread_bytes + options.max_frame_bytes,
     ));
+    let allowance = Arc::new(Semaphore::new(ALLOWANCE_BYTES));
     let replies = Replies {
+        allowance,
+        shared,
+        patience: options.write_timeout,
         queue,
         bytes,
         max_frame_bytes: options.max_frame_bytes,
@@ -45,7 +64,7 @@ pub(super) fn queue(options: &NetOptions) -> (Replies, Waiting) {
 }
 
 /// The other end.
-pub(super) struct Waiting(mpsc::Receiver<Held>);
+pub(super) struct Waiting(mpsc::Receiver<HeldReply>);
 
 impl Replies {
     /// Hands an answer over, waiting while too many are unread. Answers whether the connection can
@@ -58,15 +77,29 @@ impl Replies {
         let Ok(permit) = Arc::clone(&self.bytes).acquire_many_owned(weight).await else {
             return false;
         };
-        self.queue
-            .send(Held {
-                id,
-                frame,
-                gate,
-                _bytes: permit,
-            })
-            .await
-            .is_ok()
+        let Some(room) = self.room(weight).await else {
+            return false;
+        };
+        let held = HeldReply {
+            id,
+            frame,
+            gate,
+            _bytes: permit,
+            _room: room,
+        };
+        self.queue.send(held).await.is_ok()
+    }
+
+    async fn room(&self, weight: u32) -> Option<Room> {
+        match Arc::clone(&self.allowance).try_acquire_many_owned(weight) {
+            Ok(permit) => Some(Room::Allowance(permit)),
+            // Bounded, so that connections that wait for each other's room come to an end.
+            Err(_) => timeout(self.patience, self.shared.hold(weight as usize))
+                .await
+                .ok()
+                .flatten()
+                .map(Room::Shared),
+        }
     }
 }
 
@@ -106,7 +139,7 @@ impl Waiting {
 }
 
 /// Waits for the gate, and appends the frame.
-async fn open<S: Store>(store: &S, held: Held, buffer: &mut Vec<u8>) {
+async fn open<S: Store>(store: &S, held: HeldReply, buffer: &mut Vec<u8>) {
     match store.acked(held.gate).await {
         Ok(()) => buffer.extend_from_slice(&held.frame),
         Err(error) => {
@@ -126,7 +159,7 @@ async fn write_all(
     patience: Duration,
 ) -> bool {
     while !bytes.is_empty() {
-        match tokio::time::timeout(patience, socket.write(bytes)).await {
+        match timeout(patience, socket.write(bytes)).await {
             Ok(Ok(written)) if written > 0 => bytes = bytes.get(written..).unwrap_or_default(),
             _ => return false,
         }

@@ -357,6 +357,15 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         cpu: Duration,
         setup: impl FnOnce(&mut Call<S::Snapshot>),
     ) -> Result<(CallEnd, Result<i32, Failure>, Usage), Abort> {
+        let deadline = self.arrived + limits.deadline;
+        let deadline = self
+            .deadline
+            .map_or(deadline, |request| request.min(deadline));
+        if (self.core.surroundings.now)() >= deadline {
+            let message = "the deadline passed before the function could run";
+            let failure = Failure::new(ErrorCode::DeadlineExceeded, message);
+            return Ok((CallEnd::default(), Err(failure), Usage::default()));
+        }
         let mut transaction = self.transaction.take().ok_or(Abort::Lost)?;
         let write_limits = transaction.set_limits(limits.writes());
         let seed = self.next_seed();
@@ -372,10 +381,6 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         call.max_key_bytes = self.core.settings.command.max_key_bytes;
         call.max_value_bytes = self.core.settings.command.max_value_bytes;
         setup(&mut call);
-        let deadline = self.arrived + limits.deadline;
-        let deadline = self
-            .deadline
-            .map_or(deadline, |request| request.min(deadline));
         let budget = Budget {
             limits: limits.clone(),
             cpu,
@@ -420,6 +425,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
 }
 
 /// What a call leaves.
+#[derive(Default)]
 pub(super) struct CallEnd {
     pub(super) output: Vec<u8>,
     pub(super) view: Option<HookView>,

@@ -251,10 +251,7 @@ impl Snapshot for MemorySnapshot {
         limit: PageLimit,
     ) -> Result<Page, StoreError> {
         if range.is_empty() {
-            return Ok(Page {
-                rows: Vec::new(),
-                is_exhausted: true,
-            });
+            return Ok(Page::default());
         }
         let state = self.shared.lock();
         let seen = state.in_range(range).filter_map(|(key, versions)| {
@@ -275,11 +272,11 @@ fn fill(rows: impl Iterator<Item = (Bytes, Entry)>, limit: PageLimit) -> Page {
         bytes += key.len() + entry.value.len();
         let is_full = page.rows.len() >= limit.rows || bytes > limit.bytes;
         if is_full && !page.rows.is_empty() {
+            page.reached = page.rows.last().map(|(last, _)| last.clone());
             return page;
         }
         page.rows.push((key, entry));
     }
-    page.is_exhausted = true;
     page
 }
 

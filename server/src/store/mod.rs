@@ -127,8 +127,9 @@ pub struct PageLimit {
 pub struct Page {
     /// Rows in the order of the scan.
     pub rows: Vec<(Bytes, Entry)>,
-    /// Whether the range holds nothing beyond these rows.
-    pub is_exhausted: bool,
+    /// The last key that the page speaks for, which need not be among its rows: a key may be there
+    /// and too new for the snapshot. `None` where it speaks for the whole range.
+    pub reached: Option<Bytes>,
 }
 
 /// Why a store can't do what it is asked.

@@ -98,11 +98,17 @@ impl<S: Snapshot> Transaction<S> {
             .snapshot
             .scan(&scan.rest, is_reverse, scan.keys_only, limit)
             .await?;
-        let covered = match page.rows.last() {
-            Some((last, _)) if !page.is_exhausted => part_to(scan, last),
-            _ => scan.rest.clone(),
+        let covered = match &page.reached {
+            Some(last) => part_to(scan, last),
+            None => scan.rest.clone(),
         };
         let mut rows = self.merge(page.rows, &covered, scan.order);
+        if scan.keys_only {
+            // A store need not leave values out, and own writes have theirs.
+            for (_, live) in &mut rows {
+                live.value = Bytes::new();
+            }
+        }
         let is_cut = cut(&mut rows, limit);
         match rows.last() {
             Some((last, _)) if is_cut => {

@@ -4,6 +4,7 @@ use luge_protocol::ErrorCode;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use super::guest::HostStop;
+use super::module::shortened;
 use crate::function::{CallLimits, Failure, Stop};
 
 /// The failure that an error of wasmtime stands for.
@@ -69,7 +70,7 @@ fn backtrace(error: &wasmtime::Error) -> Vec<String> {
     let frames = backtrace.frames().iter();
     frames
         .map(|frame| match frame.func_name() {
-            Some(name) => format!("{:#}", rustc_demangle::demangle(name)),
+            Some(name) => shortened(&format!("{:#}", rustc_demangle::demangle(name))),
             None => format!("function {}", frame.func_index()),
         })
         .collect()

@@ -149,6 +149,24 @@ impl<S: Snapshot> Guest<'_, S> {
         Ok((slice, self.call))
     }
 
+    /// Fills `ptr[..len]` with random bytes, with a look at the meter now and then: the range may be
+    /// as large as the memory.
+    pub(super) fn fill_random(&mut self, ptr: u32, len: u32) -> Result<(), Stop> {
+        const CHUNK_BYTES: usize = 64 << 10;
+        self.pay_copy(len as usize);
+        let range = range(self.memory, ptr, len)?;
+        for chunk in self
+            .memory
+            .get_mut(range)
+            .unwrap_or_default()
+            .chunks_mut(CHUNK_BYTES)
+        {
+            self.meter.check()?;
+            self.call.random_fill(chunk);
+        }
+        Ok(())
+    }
+
     /// Writes `bytes` at `ptr`.
     pub(super) fn write(&mut self, ptr: u32, bytes: &[u8]) -> Result<(), Stop> {
         let len = u32::try_from(bytes.len()).map_err(|_| Stop::trap("4 GiB at once"))?;

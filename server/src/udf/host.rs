@@ -188,9 +188,7 @@ fn length(bytes: &[u8]) -> u32 {
 fn link_surroundings<S: Snapshot>(linker: &mut Linker<HostState<S>>) -> wasmtime::Result<()> {
     host!(linker, "now_ms", price::LOOK, () -> i64, |guest| Ok(to_i64(guest.call.now_ms())));
     host!(linker, "random_fill", price::RANDOM, (ptr: u32, len: u32), |guest, ptr, len| {
-        let (buffer, call) = guest.slice_mut(ptr, len)?;
-        call.random_fill(buffer);
-        Ok(())
+        guest.fill_random(ptr, len)
     });
     host!(linker, "log", price::LOG, (level: u32, ptr: u32, len: u32), |guest, level, ptr, len| {
         let (text, call) = guest.slice_and_call(ptr, len)?;

@@ -135,6 +135,7 @@ fn check_imports(known: &Signatures, module: &wasmtime::Module) -> Result<(), St
             ExternType::Func(wanted) => signature(&wanted),
             other => {
                 let kind = kind(&other);
+                let (from, name) = (shortened(from), shortened(name));
                 return Err(format!(
                     "it imports the {kind} `{from}.{name}`; only functions can be imported"
                 ));
@@ -192,6 +193,7 @@ fn signature(function: &FuncType) -> String {
 }
 
 fn unknown_import(from: &str, name: &str, known: &Signatures) -> String {
+    let (from, name) = (&shortened(from), &shortened(name));
     let nearest = known
         .keys()
         .map(|(module, function)| {
@@ -208,6 +210,28 @@ fn unknown_import(from: &str, name: &str, known: &Signatures) -> String {
     }
 }
 
+/// A name as messages show it: names in a module may be long, and hold anything.
+pub(super) fn shortened(name: &str) -> String {
+    const MAX_CHARACTERS: usize = 128;
+    let mut characters = name.chars();
+    let mut shown: String = characters
+        .by_ref()
+        .take(MAX_CHARACTERS)
+        .flat_map(shown_character)
+        .collect();
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn shown_character(character: char) -> Vec<char> {
+    match character.is_control() {
+        true => character.escape_default().collect(),
+        false => vec![character],
+    }
+}
+
 fn check_sizes(module: &wasmtime::Module, limits: &CallLimits) -> Result<(), String> {
     let needs = module.resources_required();
     let bytes = needs
@@ -220,7 +244,7 @@ fn check_sizes(module: &wasmtime::Module, limits: &CallLimits) -> Result<(), Str
             "it begins with a memory of {bytes} bytes, which exceeds its limit of {limit}; ask for more memory at the push, or link it with a smaller stack"
         ));
     }
-    let elements = u64::from(needs.max_initial_table_size.unwrap_or(0));
+    let elements = needs.max_initial_table_size.unwrap_or(0);
     if elements > limits.table_elements as u64 {
         let limit = limits.table_elements;
         return Err(format!(

@@ -75,9 +75,7 @@ fn link_process<S: Snapshot>(linker: &mut Linker<HostState<S>>) -> wasmtime::Res
     wasi!(linker, "environ_sizes_get", price::LOOK, (count: u32, bytes: u32), no_strings);
     wasi!(linker, "sched_yield", price::LOOK, (), |_| Ok(SUCCESS));
     wasi!(linker, "random_get", price::RANDOM, (ptr: u32, len: u32), |guest, ptr, len| {
-        let (buffer, call) = guest.slice_mut(ptr, len)?;
-        call.random_fill(buffer);
-        Ok(SUCCESS)
+        guest.fill_random(ptr, len).map(|()| SUCCESS)
     });
     linker.func_wrap(
         MODULE,

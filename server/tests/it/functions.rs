@@ -6,7 +6,10 @@ use crate::support::{Push, check, check_with, refused};
 
 /// A module with the imports that most tests need, 1 page of memory with `data` at 1024, and `body`.
 fn guest(name: &'static str, data: &str, body: &str) -> Push {
-    Push::new(name, format!(r#"(module
+    Push::new(
+        name,
+        format!(
+            r#"(module
         (import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))
         (import "luge_v1" "output_write" (func $output (param i32 i32)))
         (import "luge_v1" "kv_get" (func $get (param i32 i32 i32 i32 i32) (result i64)))
@@ -18,15 +21,23 @@ fn guest(name: &'static str, data: &str, body: &str) -> Push {
         (import "luge_v1" "log" (func $log (param i32 i32 i32)))
         (memory (export "memory") 1)
         (data (i32.const 1024) "{data}")
-        {body})"#))
+        {body})"#
+        ),
+    )
 }
 
 #[test]
 fn a_procedure_reads_its_input_and_writes_its_output() {
-    let echo = guest("echo", "", r#"(func (export "run") (result i32)
+    let echo = guest(
+        "echo",
+        "",
+        r#"(func (export "run") (result i32)
         (call $output (i32.const 0) (i32.wrap_i64 (call $input (i32.const 0) (i32.const 0) (i32.const 1024))))
-        (i32.const 0))"#);
-    check(&[echo], r#"
+        (i32.const 0))"#,
+    );
+    check(
+        &[echo],
+        r#"
         > call echo.run hello
         hello
         > call echo.run
@@ -35,33 +46,45 @@ fn a_procedure_reads_its_input_and_writes_its_output() {
         not_found: no procedure `echo.walk`; the module has run
         > call other.run
         not_found: no procedure `other.run`: procedures are called as module.procedure, and the modules are echo
-    "#);
+    "#,
+    );
 }
 
 #[test]
 fn a_procedure_that_refuses_leaves_no_writes() {
-    let mint = guest("mint", "coins", r#"
+    let mint = guest(
+        "mint",
+        "coins",
+        r#"
         (func (export "make") (result i32)
             (drop (call $incr (i32.const 1024) (i32.const 5) (i64.const 1) (i32.const 0)))
             (i32.const 0))
         (func (export "refuse") (result i32)
             (drop (call $incr (i32.const 1024) (i32.const 5) (i64.const 1) (i32.const 0)))
             (call $output (i32.const 1024) (i32.const 5))
-            (i32.const 42))"#);
-    check(&[mint], r"
+            (i32.const 42))"#,
+    );
+    check(
+        &[mint],
+        r"
         > call mint.make
         \x22\x22
         > call mint.refuse
         rejected: mint.refuse refused with the code 42
         > get coins
         1 v2
-    ".replace(r"\x22", "\"").as_str());
+    "
+        .replace(r"\x22", "\"")
+        .as_str(),
+    );
 }
 
 #[test]
 fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
-    let write = "(call $set (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i64.const 0))";
-    let body = format!(r#"
+    let write =
+        "(call $set (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i64.const 0))";
+    let body = format!(
+        r#"
         (func $deep (result i32) (i32.add (call $deep) (i32.const 1)))
         (func (export "fuel") (result i32) {write} (loop $forever (br $forever)) (i32.const 0))
         (func (export "stack") (result i32) {write} (call $deep))
@@ -81,7 +104,8 @@ fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
         (func (export "no_scan") (result i32) {write}
             (drop (call $next (i32.const 3) (i32.const 0) (i32.const 8))) (i32.const 0))
         (func (export "empty_key") (result i32)
-            (drop (call $delete (i32.const 0) (i32.const 0))) (i32.const 0))"#);
+            (drop (call $delete (i32.const 0) (i32.const 0))) (i32.const 0))"#
+    );
     check_with(&[guest("bad", "k", &body)], |config| config.call_output_bytes = 100_000, r"
         > call bad.fuel
         fuel_exhausted: bad.fuel: the function used up its fuel of 10000000
@@ -114,95 +138,144 @@ fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
 fn an_endless_loop_with_plenty_of_fuel_is_stopped_by_its_cpu_time_or_its_deadline() {
     let spin = |limits| Push {
         limits: Some(limits),
-        ..guest("spin", "", r#"(func (export "run") (result i32) (loop $on (br $on)) (i32.const 0))"#)
+        ..guest(
+            "spin",
+            "",
+            r#"(func (export "run") (result i32) (loop $on (br $on)) (i32.const 0))"#,
+        )
     };
     let fuel = Some(5_000_000_000);
-    let by_cpu = LimitsRequest { fuel, cpu_ms: Some(20), ..LimitsRequest::default() };
-    check(&[spin(by_cpu)], "
+    let by_cpu = LimitsRequest {
+        fuel,
+        cpu_ms: Some(20),
+        ..LimitsRequest::default()
+    };
+    check(
+        &[spin(by_cpu)],
+        "
         > call spin.run
         cpu_exhausted: spin.run: the function used up its cpu time of 20ms
-    ");
+    ",
+    );
     let by_deadline = LimitsRequest {
         fuel,
         cpu_ms: Some(5000),
         deadline_ms: Some(30),
         ..LimitsRequest::default()
     };
-    check(&[spin(by_deadline)], "
+    check(
+        &[spin(by_deadline)],
+        "
         > call spin.run
         deadline_exceeded: spin.run: the deadline passed while the function was running
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_caller_may_lower_the_fuel_and_not_raise_it() {
-    let spin = guest("spin", "", r#"(func (export "run") (result i32) (loop $on (br $on)) (i32.const 0))"#);
-    check(&[spin], "
+    let spin = guest(
+        "spin",
+        "",
+        r#"(func (export "run") (result i32) (loop $on (br $on)) (i32.const 0))"#,
+    );
+    check(
+        &[spin],
+        "
         > call spin.run x --fuel 1000
         fuel_exhausted: spin.run: the function used up its fuel of 1000
         > call spin.run x --fuel 99999999999
         fuel_exhausted: spin.run: the function used up its fuel of 10000000
-    ");
+    ",
+    );
 }
 
 #[test]
 fn every_call_is_a_fresh_instance() {
-    let count = guest("count", "", r#"
+    let count = guest(
+        "count",
+        "",
+        r#"
         (global $calls (mut i32) (i32.const 48))
         (func (export "run") (result i32)
             (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
             (i32.store8 (i32.const 0) (i32.add (i32.load8_u (i32.const 0)) (global.get $calls)))
             (call $output (i32.const 0) (i32.const 1))
-            (i32.const 0))"#);
-    check(&[count], "
+            (i32.const 0))"#,
+    );
+    check(
+        &[count],
+        "
         > call count.run
         1
         > call count.run
         1
-    ");
+    ",
+    );
 }
 
 #[test]
 fn initialisation_runs_before_a_call_and_may_not_touch_data() {
-    let ready = guest("ready", "k", r#"
+    let ready = guest(
+        "ready",
+        "k",
+        r#"
         (global $ready (mut i32) (i32.const 0))
         (func (export "_initialize") (global.set $ready (i32.const 49)))
         (func (export "run") (result i32)
             (i32.store8 (i32.const 0) (global.get $ready))
             (call $output (i32.const 0) (i32.const 1))
-            (i32.const 0))"#);
-    let early = guest("early", "k", r#"
+            (i32.const 0))"#,
+    );
+    let early = guest(
+        "early",
+        "k",
+        r#"
         (func $begin (drop (call $delete (i32.const 1024) (i32.const 1))))
         (start $begin)
-        (func (export "run") (result i32) (i32.const 0))"#);
-    check(&[ready, early], "
+        (func (export "run") (result i32) (i32.const 0))"#,
+    );
+    check(
+        &[ready, early],
+        "
         > call ready.run
         1
         > call early.run
         trap: early.run: kv_delete: not while a module is initialised; call it from a function
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_read_only_procedure_cannot_write() {
-    let look = guest("look", r#"k{\22procedure\22:\22write\22,\22read_only\22:true}"#, r#"
+    let look = guest(
+        "look",
+        r#"k{\22procedure\22:\22write\22,\22read_only\22:true}"#,
+        r#"
         (func (export "metadata") (result i32) (call $output (i32.const 1025) (i32.const 38)) (i32.const 0))
         (func (export "write") (result i32)
             (call $set (i32.const 1024) (i32.const 1) (i32.const 1024) (i32.const 1) (i64.const 0))
-            (i32.const 0))"#);
-    check(&[look], "
+            (i32.const 0))"#,
+    );
+    check(
+        &[look],
+        "
         > call look.write
         forbidden: look.write: kv_set: a read-only call may not write
         > scan
         nothing
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_guest_scans_with_its_own_writes_and_whole_entries() {
     // Writes b, deletes c, then gives out what a scan over everything shows, entry by entry in a
     // buffer of 12 bytes: two keys and values of one byte do not fit into it together.
-    let list = guest("list", "bcX", r#"
+    let list = guest(
+        "list",
+        "bcX",
+        r#"
         (func (export "run") (result i32)
             (local $handle i32) (local $bytes i32)
             (call $set (i32.const 1024) (i32.const 1) (i32.const 1026) (i32.const 1) (i64.const 0))
@@ -217,29 +290,40 @@ fn a_guest_scans_with_its_own_writes_and_whole_entries() {
         (func (export "too_small") (result i32)
             (i32.wrap_i64 (call $next
                 (call $scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1))
-                (i32.const 0) (i32.const 9))))"#);
-    check(&[list], "
+                (i32.const 0) (i32.const 9))))"#,
+    );
+    check(
+        &[list],
+        "
         > batch set a 1; set b 2; set c 3; set d 4
         v2, v2, v2, v2
         > call list.run
         a1bXd4
         > call list.too_small
         rejected: list.too_small refused with the code -10
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_trap_tells_the_guests_functions_by_name() {
-    use crate::support::{Talk, ManualClock, START_MS, runtime};
+    use crate::support::{ManualClock, START_MS, Talk, runtime};
     use luge_server::{config::Config, store::MemoryStore};
-    let nested = guest("nested", "", r#"
+    let nested = guest(
+        "nested",
+        "",
+        r#"
         (func $inner unreachable)
         (func $outer (call $inner))
-        (func $run (export "run") (result i32) (call $outer) (i32.const 0))"#);
+        (func $run (export "run") (result i32) (call $outer) (i32.const 0))"#,
+    );
     runtime().block_on(async {
         let clock = ManualClock::at(START_MS);
         let store = MemoryStore::new([0; 16], Box::new(clock.clone()));
-        let config = Config { max_instances: 16, ..Config::default() };
+        let config = Config {
+            max_instances: 16,
+            ..Config::default()
+        };
         let mut talk = Talk::new(store, &config, clock).await;
         talk.push(&nested).await.unwrap();
         let error = talk.request("call nested.run").await.unwrap_err();
@@ -275,7 +359,9 @@ fn configuration_and_context_reach_the_guest() {
         config: Some(BTreeMap::from([("limit".to_owned(), "17".to_owned())])),
         ..Push::new("about", wat)
     };
-    check(&[push], "
+    check(
+        &[push],
+        "
         > call about.config
         17
         > call about.peer
@@ -284,14 +370,23 @@ fn configuration_and_context_reach_the_guest() {
         \"\"
         > call about.unknown_field_is_absent
         \"\"
-    ");
+    ",
+    );
 }
 
 #[test]
 fn modules_are_listed_replaced_and_removed() {
-    let answer = |digit: &str| guest("answer", digit, r#"(func (export "run") (result i32)
-        (call $output (i32.const 1024) (i32.const 1)) (i32.const 0))"#);
-    check(&[answer("1"), answer("2")], "
+    let answer = |digit: &str| {
+        guest(
+            "answer",
+            digit,
+            r#"(func (export "run") (result i32)
+        (call $output (i32.const 1024) (i32.const 1)) (i32.const 0))"#,
+        )
+    };
+    check(
+        &[answer("1"), answer("2")],
+        "
         > module.list
         answer
         > module.show answer
@@ -306,38 +401,64 @@ fn modules_are_listed_replaced_and_removed() {
         nothing
         > info
         modules 0
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_push_is_refused_in_one_sentence() {
     let cases: &[(&str, &str)] = &[
-        ("(module (import \"luge_v1\" \"kv_gett\" (func)))",
-            "it imports `luge_v1.kv_gett`, which this server does not have; the nearest is `luge_v1.kv_get`"),
-        ("(module (import \"luge_v2\" \"kv_get\" (func)))",
-            "it imports `luge_v2.kv_get`, which this server does not have; the nearest is `luge_v1.kv_get`"),
-        ("(module (import \"luge_v1\" \"kv_get\" (func (param i64))))",
-            "it imports `luge_v1.kv_get` with the type (i64) -> (), and the server has it with (i32, i32, i32, i32, i32) -> i64"),
-        ("(module (import \"env\" \"memory\" (memory 1)))",
-            "it imports the memory `env.memory`; only functions can be imported"),
-        ("(module (import \"luge_v1\" \"now_ms\" (func (result i64))))",
-            "it does not export its memory under the name `memory`"),
-        ("(module (memory (export \"memory\") 300))",
-            "it begins with a memory of 19660800 bytes, which exceeds its limit of 16777216; ask for more memory at the push, or link it with a smaller stack"),
-        ("(module (table 30000 funcref))",
-            "module table does not fit in pooling allocator requirements: table index 0 has a minimum element size of 30000 which exceeds the limit of 20000"),
-        ("(module (func (export \"_start\")))",
-            "it is a program with a `_start`, which would run once and end; build it as a library (a reactor, for Rust a cdylib, for Go -buildmode=c-shared)"),
-        ("(module (func (export \"on_request\") (result i32) (i32.const 0)))",
-            "the export `on_request` looks like a hook, and nothing describes it; add an export `metadata` that writes {\"hook\": \"on_request\", \"phase\": \"request\", \"commands\": [\"set\"]} to the output"),
-        ("(module (func (export \"metadata\") (result i32) (i32.const 3)))",
-            "its describer `metadata` returned 3, and should return 0"),
-        ("(module (func (export \"metadata\") (result i32) unreachable))",
-            "its describer `metadata` failed: wasm trap: wasm `unreachable` instruction executed"),
+        (
+            "(module (import \"luge_v1\" \"kv_gett\" (func)))",
+            "it imports `luge_v1.kv_gett`, which this server does not have; the nearest is `luge_v1.kv_get`",
+        ),
+        (
+            "(module (import \"luge_v2\" \"kv_get\" (func)))",
+            "it imports `luge_v2.kv_get`, which this server does not have; the nearest is `luge_v1.kv_get`",
+        ),
+        (
+            "(module (import \"luge_v1\" \"kv_get\" (func (param i64))))",
+            "it imports `luge_v1.kv_get` with the type (i64) -> (), and the server has it with (i32, i32, i32, i32, i32) -> i64",
+        ),
+        (
+            "(module (import \"env\" \"memory\" (memory 1)))",
+            "it imports the memory `env.memory`; only functions can be imported",
+        ),
+        (
+            "(module (import \"luge_v1\" \"now_ms\" (func (result i64))))",
+            "it does not export its memory under the name `memory`",
+        ),
+        (
+            "(module (memory (export \"memory\") 300))",
+            "it begins with a memory of 19660800 bytes, which exceeds its limit of 16777216; ask for more memory at the push, or link it with a smaller stack",
+        ),
+        (
+            "(module (table 30000 funcref))",
+            "module table does not fit in pooling allocator requirements: table index 0 has a minimum element size of 30000 which exceeds the limit of 20000",
+        ),
+        (
+            "(module (func (export \"_start\")))",
+            "it is a program with a `_start`, which would run once and end; build it as a library (a reactor, for Rust a cdylib, for Go -buildmode=c-shared)",
+        ),
+        (
+            "(module (func (export \"on_request\") (result i32) (i32.const 0)))",
+            "the export `on_request` looks like a hook, and nothing describes it; add an export `metadata` that writes {\"hook\": \"on_request\", \"phase\": \"request\", \"commands\": [\"set\"]} to the output",
+        ),
+        (
+            "(module (func (export \"metadata\") (result i32) (i32.const 3)))",
+            "its describer `metadata` returned 3, and should return 0",
+        ),
+        (
+            "(module (func (export \"metadata\") (result i32) unreachable))",
+            "its describer `metadata` failed: wasm trap: wasm `unreachable` instruction executed",
+        ),
     ];
     for (wat, reason) in cases {
         let message = refused(&Push::new("m", *wat));
-        assert_eq!(message, format!("invalid_module: the module `m` can't be registered: {reason}"));
+        assert_eq!(
+            message,
+            format!("invalid_module: the module `m` can't be registered: {reason}")
+        );
     }
 }
 
@@ -353,35 +474,80 @@ fn features_beyond_wasm_2_are_refused() {
     ];
     for wat in cases {
         let message = refused(&Push::new("m", wat));
-        assert!(message.starts_with("invalid_module: the module `m` can't be registered:"), "{wat}: {message}");
+        assert!(
+            message.starts_with("invalid_module: the module `m` can't be registered:"),
+            "{wat}: {message}"
+        );
     }
 }
 
 #[test]
 fn describers_that_lie_are_refused() {
     let cases: &[(&str, &str)] = &[
-        (r#"{"procedure": "absent"}"#, "the procedure `absent` is described, and not exported"),
-        (r#"{"procedure": "run", "colour": 1}"#, "is wrong: unknown field `colour`"),
+        (
+            r#"{"procedure": "absent"}"#,
+            "the procedure `absent` is described, and not exported",
+        ),
+        (
+            r#"{"procedure": "run", "colour": 1}"#,
+            "is wrong: unknown field `colour`",
+        ),
         (r#"{"procedure": "run"}{"#, "is wrong: trailing characters"),
-        (r#"{"hook": "run", "phase": "before", "commands": ["set"]}"#, "is wrong: unknown variant `before`"),
-        (r#"{"hook": "run", "phase": "request", "commands": ["scan"]}"#, "unknown command \"scan\"; hooks see get, set, del, expire, call"),
-        (r#"{"hook": "run", "phase": "request", "commands": []}"#, "a hook for no command never fires"),
-        (r#"{"hook": "run", "phase": "request", "commands": ["call"], "prefix": "a b"}"#, "the hook `run` can never fire"),
-        (r#"{"hook": "run", "phase": "request", "commands": ["set"], "prefix": "a", "prefix_hex": "61"}"#, "it has both a prefix and a prefix_hex"),
-        (r#"{"hook": "run", "phase": "request", "commands": ["set"], "prefix_hex": "6"}"#, "is not pairs of hexadecimal digits"),
-        (r#"{"hook": "with_type", "phase": "request", "commands": ["set"]}"#, "the hook `with_type` has the type (i32) -> i32, and should have () -> i32"),
-        (r#"{"something": 1}"#, "it should have a field \"module\", \"procedure\" or \"hook\""),
-        (r#"{"procedure": "run"}\0a{"procedure": "run"}"#, "the function `run` is described twice"),
+        (
+            r#"{"hook": "run", "phase": "before", "commands": ["set"]}"#,
+            "is wrong: unknown variant `before`",
+        ),
+        (
+            r#"{"hook": "run", "phase": "request", "commands": ["scan"]}"#,
+            "unknown command \"scan\"; hooks see get, set, del, expire, call",
+        ),
+        (
+            r#"{"hook": "run", "phase": "request", "commands": []}"#,
+            "a hook for no command never fires",
+        ),
+        (
+            r#"{"hook": "run", "phase": "request", "commands": ["call"], "prefix": "a b"}"#,
+            "the hook `run` can never fire",
+        ),
+        (
+            r#"{"hook": "run", "phase": "request", "commands": ["set"], "prefix": "a", "prefix_hex": "61"}"#,
+            "it has both a prefix and a prefix_hex",
+        ),
+        (
+            r#"{"hook": "run", "phase": "request", "commands": ["set"], "prefix_hex": "6"}"#,
+            "is not pairs of hexadecimal digits",
+        ),
+        (
+            r#"{"hook": "with_type", "phase": "request", "commands": ["set"]}"#,
+            "the hook `with_type` has the type (i32) -> i32, and should have () -> i32",
+        ),
+        (
+            r#"{"something": 1}"#,
+            "it should have a field \"module\", \"procedure\" or \"hook\"",
+        ),
+        (
+            r#"{"procedure": "run"}\0a{"procedure": "run"}"#,
+            "the function `run` is described twice",
+        ),
     ];
     for (line, reason) in cases {
         let data = line.replace('"', r"\22");
         let length = wat_length(&data);
-        let push = guest("m", &data, &format!(r#"
+        let push = guest(
+            "m",
+            &data,
+            &format!(
+                r#"
             (func (export "metadata") (result i32) (call $output (i32.const 1024) (i32.const {length})) (i32.const 0))
             (func (export "with_type") (param i32) (result i32) (i32.const 0))
-            (func (export "run") (result i32) (i32.const 0))"#));
+            (func (export "run") (result i32) (i32.const 0))"#
+            ),
+        );
         let message = refused(&push);
-        assert!(message.contains(reason), "{line}\nexpected: {reason}\nfound: {message}");
+        assert!(
+            message.contains(reason),
+            "{line}\nexpected: {reason}\nfound: {message}"
+        );
     }
 }
 
@@ -393,7 +559,10 @@ fn wat_length(text: &str) -> usize {
 #[test]
 fn limits_above_the_ceiling_are_refused() {
     let push = Push {
-        limits: Some(LimitsRequest { memory_bytes: Some(1 << 40), ..LimitsRequest::default() }),
+        limits: Some(LimitsRequest {
+            memory_bytes: Some(1 << 40),
+            ..LimitsRequest::default()
+        }),
         ..Push::new("m", "(module)")
     };
     assert_eq!(
@@ -437,7 +606,9 @@ fn wasi_builds_load_and_see_a_small_world() {
             (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0)))
         (func (export "prestat") (result i32) (call $prestat (i32.const 3) (i32.const 0)))
         (func (export "exit") (result i32) (call $exit (i32.const 3)) (i32.const 0)))"#;
-    check(&[Push::new("small", wat)], r#"
+    check(
+        &[Push::new("small", wat)],
+        r#"
         > call small.clock
         ""
         > call small.wait
@@ -456,7 +627,8 @@ fn wasi_builds_load_and_see_a_small_world() {
         rejected: small.prestat refused with the code 8
         > call small.exit
         trap: small.exit: proc_exit: the guest ended itself with the code 3
-    "#);
+    "#,
+    );
 }
 
 #[test]
@@ -467,8 +639,11 @@ fn assemblyscripts_abort_is_a_trap_with_its_message() {
         (data (i32.const 0) "\04\00\00\00n\00o\00")
         (func (export "run") (result i32)
             (call $abort (i32.const 4) (i32.const 4) (i32.const 7) (i32.const 9)) (i32.const 0)))"#;
-    check(&[Push::new("as", wat)], "
+    check(
+        &[Push::new("as", wat)],
+        "
         > call as.run
         trap: as.run: abort: no at no:7:9
-    ");
+    ",
+    );
 }

@@ -6,9 +6,15 @@ use crate::support::{Push, check, check_with};
 /// appends the byte of its argument to the key `log`, so that tests can see who ran, and in which
 /// order.
 fn hooks(name: &'static str, described: &[&str], data: &str, functions: &str) -> Push {
-    let lines = described.join("\n").replace('"', r"\22").replace('\n', r"\0a");
+    let lines = described
+        .join("\n")
+        .replace('"', r"\22")
+        .replace('\n', r"\0a");
     let length = lines.len() - 2 * lines.matches('\\').count();
-    Push::new(name, format!(r#"(module
+    Push::new(
+        name,
+        format!(
+            r#"(module
         (import "luge_v1" "output_write" (func $output (param i32 i32)))
         (import "luge_v1" "kv_get" (func $get (param i32 i32 i32 i32 i32) (result i64)))
         (import "luge_v1" "kv_set" (func $set (param i32 i32 i32 i32 i64)))
@@ -32,46 +38,72 @@ fn hooks(name: &'static str, described: &[&str], data: &str, functions: &str) ->
             (i32.store8 (i32.add (i32.const 10000) (local.get $length)) (local.get $byte))
             (call $set (i32.const 9000) (i32.const 3) (i32.const 10000) (i32.add (local.get $length) (i32.const 1)) (i64.const 0)))
         (func (export "metadata") (result i32) (call $output (i32.const 4096) (i32.const {length})) (i32.const 0))
-        {functions})"#))
+        {functions})"#
+        ),
+    )
 }
 
 /// A hook that logs one letter and returns `number`.
 fn letter(export: &str, letter: char, number: i32) -> String {
     let code = letter as u32;
-    format!(r#"(func (export "{export}") (result i32) (call $put (i32.const {code})) (i32.const {number}))"#)
+    format!(
+        r#"(func (export "{export}") (result i32) (call $put (i32.const {code})) (i32.const {number}))"#
+    )
 }
 
 #[test]
 fn request_hooks_run_in_ascending_order_and_response_hooks_in_descending() {
-    let many = hooks("many", &[
-        r#"{"hook": "a", "phase": "request", "commands": ["set"], "order": 2}"#,
-        r#"{"hook": "b", "phase": "request", "commands": ["set"], "order": -1}"#,
-        r#"{"hook": "c", "phase": "request", "commands": ["set"], "order": 2}"#,
-        r#"{"hook": "x", "phase": "response", "commands": ["set"], "order": 2}"#,
-        r#"{"hook": "y", "phase": "response", "commands": ["set"], "order": -1}"#,
-        r#"{"hook": "z", "phase": "response", "commands": ["set"], "order": 2}"#,
-    ], "", &["abcxyz".chars().map(|it| letter(&it.to_string(), it, 0)).collect::<String>()].concat());
-    check(&[many], "
+    let many = hooks(
+        "many",
+        &[
+            r#"{"hook": "a", "phase": "request", "commands": ["set"], "order": 2}"#,
+            r#"{"hook": "b", "phase": "request", "commands": ["set"], "order": -1}"#,
+            r#"{"hook": "c", "phase": "request", "commands": ["set"], "order": 2}"#,
+            r#"{"hook": "x", "phase": "response", "commands": ["set"], "order": 2}"#,
+            r#"{"hook": "y", "phase": "response", "commands": ["set"], "order": -1}"#,
+            r#"{"hook": "z", "phase": "response", "commands": ["set"], "order": 2}"#,
+        ],
+        "",
+        &["abcxyz"
+            .chars()
+            .map(|it| letter(&it.to_string(), it, 0))
+            .collect::<String>()]
+        .concat(),
+    );
+    check(
+        &[many],
+        "
         > set k v
         v2
         > get log
         baczxy v2
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_block_ends_the_request_phase_and_its_writes_stand() {
-    let guard = hooks("guard", &[
-        r#"{"hook": "first", "phase": "request", "commands": ["set"], "prefix": "secret:", "order": 1}"#,
-        r#"{"hook": "second", "phase": "request", "commands": ["set"], "prefix": "secret:", "order": 2}"#,
-        r#"{"hook": "after", "phase": "response", "commands": ["set"], "prefix": "secret:"}"#,
-    ], "not yours", &format!(r#"
+    let guard = hooks(
+        "guard",
+        &[
+            r#"{"hook": "first", "phase": "request", "commands": ["set"], "prefix": "secret:", "order": 1}"#,
+            r#"{"hook": "second", "phase": "request", "commands": ["set"], "prefix": "secret:", "order": 2}"#,
+            r#"{"hook": "after", "phase": "response", "commands": ["set"], "prefix": "secret:"}"#,
+        ],
+        "not yours",
+        &format!(
+            r#"
         (func (export "first") (result i32)
             (call $put (i32.const 49)) (call $output (i32.const 8192) (i32.const 9)) (i32.const 1))
         {}
         (func (export "after") (result i32) (call $put (i32.add (call $status) (i32.const 48))) (i32.const 0))
-    "#, letter("second", '2', 0)));
-    check(&[guard], "
+    "#,
+            letter("second", '2', 0)
+        ),
+    );
+    check(
+        &[guard],
+        "
         > set secret:a 1
         blocked: not yours
         > get secret:a
@@ -86,20 +118,28 @@ fn a_block_ends_the_request_phase_and_its_writes_stand() {
         nil, nil
         > get log
         1313 v4
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_hook_rewrites_what_is_stored_and_how_long() {
-    let upper = hooks("upper", &[
-        r#"{"hook": "rewrite", "phase": "request", "commands": ["set", "expire"], "prefix": "x"}"#,
-    ], "NEW", r#"
+    let upper = hooks(
+        "upper",
+        &[
+            r#"{"hook": "rewrite", "phase": "request", "commands": ["set", "expire"], "prefix": "x"}"#,
+        ],
+        "NEW",
+        r#"
         (func (export "rewrite") (result i32)
             (if (i32.eq (call $command) (i32.const 2))
                 (then (call $set_value (i32.const 8192) (i32.const 3))))
             (call $set_ttl (i64.const 500))
-            (i32.const 0))"#);
-    check(&[upper], "
+            (i32.const 0))"#,
+    );
+    check(
+        &[upper],
+        "
         > set x old
         v2
         > get x
@@ -116,20 +156,28 @@ fn a_hook_rewrites_what_is_stored_and_how_long() {
         old v4
         > batch set x 1 --ttl 5; get x
         v5, NEW v5
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_hook_answers_by_itself_or_as_if_the_key_were_absent() {
-    let virtual_keys = hooks("virtual", &[
-        r#"{"hook": "answer", "phase": "request", "commands": ["get"], "prefix": "virtual:"}"#,
-        r#"{"hook": "hide", "phase": "request", "commands": ["get"], "prefix": "hidden:"}"#,
-        r#"{"hook": "status", "phase": "response", "commands": ["get"], "prefix": "virtual:"}"#,
-    ], "made up", r#"
+    let virtual_keys = hooks(
+        "virtual",
+        &[
+            r#"{"hook": "answer", "phase": "request", "commands": ["get"], "prefix": "virtual:"}"#,
+            r#"{"hook": "hide", "phase": "request", "commands": ["get"], "prefix": "hidden:"}"#,
+            r#"{"hook": "status", "phase": "response", "commands": ["get"], "prefix": "virtual:"}"#,
+        ],
+        "made up",
+        r#"
         (func (export "answer") (result i32) (call $output (i32.const 8192) (i32.const 7)) (i32.const 2))
         (func (export "hide") (result i32) (i32.const 3))
-        (func (export "status") (result i32) (call $put (i32.add (call $status) (i32.const 48))) (i32.const 0))"#);
-    check(&[virtual_keys], "
+        (func (export "status") (result i32) (call $put (i32.add (call $status) (i32.const 48))) (i32.const 0))"#,
+    );
+    check(
+        &[virtual_keys],
+        "
         > batch set hidden:a 1; set plain 2
         v2, v2
         > get virtual:x
@@ -148,18 +196,24 @@ fn a_hook_answers_by_itself_or_as_if_the_key_were_absent() {
         nothing
         > scan --keys
         log plain
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_response_hook_masks_what_leaves_the_server() {
-    let mask = hooks("mask", &[
-        r#"{"hook": "mask", "phase": "response", "commands": ["get"], "prefix": "card:"}"#,
-    ], "****", r#"
+    let mask = hooks(
+        "mask",
+        &[r#"{"hook": "mask", "phase": "response", "commands": ["get"], "prefix": "card:"}"#],
+        "****",
+        r#"
         (func (export "mask") (result i32)
             (if (i32.eqz (call $status)) (then (call $set_response (i32.const 8192) (i32.const 4))))
-            (i32.const 0))"#);
-    check(&[mask], "
+            (i32.const 0))"#,
+    );
+    check(
+        &[mask],
+        "
         > set card:1 4111
         v2
         > get card:1
@@ -178,62 +232,93 @@ fn a_response_hook_masks_what_leaves_the_server() {
         **** v3, v6 was ****, - v6
         > incr other
         1 v7
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_response_hook_that_blocks_undoes_the_commands_and_all_response_hooks() {
-    let late = hooks("late", &[
-        r#"{"hook": "before", "phase": "request", "commands": ["set", "call"]}"#,
-        r#"{"hook": "audit", "phase": "response", "commands": ["set", "call"], "order": 9}"#,
-        r#"{"hook": "veto", "phase": "response", "commands": ["set", "call"], "order": 1}"#,
-    ], "no", &format!(r#"{}{}
+    let late = hooks(
+        "late",
+        &[
+            r#"{"hook": "before", "phase": "request", "commands": ["set", "call"]}"#,
+            r#"{"hook": "audit", "phase": "response", "commands": ["set", "call"], "order": 9}"#,
+            r#"{"hook": "veto", "phase": "response", "commands": ["set", "call"], "order": 1}"#,
+        ],
+        "no",
+        &format!(
+            r#"{}{}
         (func (export "veto") (result i32) (call $output (i32.const 8192) (i32.const 2)) (i32.const 1))"#,
-        letter("before", 'b', 0), letter("audit", 'a', 0)));
-    check(&[late], "
+            letter("before", 'b', 0),
+            letter("audit", 'a', 0)
+        ),
+    );
+    check(
+        &[late],
+        "
         > set k v
         blocked: no
         > get k
         nil
         > get log
         b v2
-    ");
+    ",
+    );
 }
 
 #[test]
 fn an_audit_of_what_failed_is_kept() {
-    let audit = hooks("audit", &[
-        r#"{"hook": "audit", "phase": "response", "commands": ["set"]}"#,
-    ], "", r#"
+    let audit = hooks(
+        "audit",
+        &[r#"{"hook": "audit", "phase": "response", "commands": ["set"]}"#],
+        "",
+        r#"
         (func (export "audit") (result i32)
             (call $put (i32.add (call $status) (i32.const 48)))
             (drop (call $response (i32.const 0) (i32.const 0) (i32.const 100)))
             (call $put (i32.load8_u (i32.const 0)))
-            (i32.const 0))"#);
-    check(&[audit], "
+            (i32.const 0))"#,
+    );
+    check(
+        &[audit],
+        "
         > set k v --if present
         precondition_failed: the key is absent, and should be present
         > get log
         2p v2
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_failing_hook_blocks_unless_it_is_told_to_be_passed_over() {
-    let line = |more: &str| format!(r#"{{"hook": "bad", "phase": "request", "commands": ["set", "get"]{more}}}"#);
+    let line = |more: &str| {
+        format!(r#"{{"hook": "bad", "phase": "request", "commands": ["set", "get"]{more}}}"#)
+    };
     let body = r#"(func (export "bad") (result i32) (call $put (i32.const 120)) unreachable)"#;
-    check(&[hooks("closed", &[&line("")], "", body)], "
+    check(
+        &[hooks("closed", &[&line("")], "", body)],
+        "
         > set k v
         blocked: the hook closed.bad failed: wasm trap: wasm `unreachable` instruction executed
         > scan
         nothing
-    ");
-    check(&[hooks("open", &[&line(r#", "on_failure": "continue""#)], "", body)], "
+    ",
+    );
+    check(
+        &[hooks(
+            "open",
+            &[&line(r#", "on_failure": "continue""#)],
+            "",
+            body,
+        )],
+        "
         > set k v
         v2
         > scan
         k=v
-    ");
+    ",
+    );
     // What a push says wins.
     let overridden = Push {
         overrides: Some(vec![HookOverride {
@@ -242,17 +327,23 @@ fn a_failing_hook_blocks_unless_it_is_told_to_be_passed_over() {
         }]),
         ..hooks("open", &[&line("")], "", body)
     };
-    check(&[overridden], "
+    check(
+        &[overridden],
+        "
         > set k v
         v2
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_hooks_unknown_answer_is_a_failure() {
-    let odd = hooks("odd", &[
-        r#"{"hook": "odd", "phase": "request", "commands": ["set"]}"#,
-    ], "", r#"(func (export "odd") (result i32) (i32.const 2))"#);
+    let odd = hooks(
+        "odd",
+        &[r#"{"hook": "odd", "phase": "request", "commands": ["set"]}"#],
+        "",
+        r#"(func (export "odd") (result i32) (i32.const 2))"#,
+    );
     check(&[odd], "
         > set k v
         blocked: the hook odd.odd failed: the hook returned 2, which means nothing for a set in this phase
@@ -261,9 +352,14 @@ fn a_hooks_unknown_answer_is_a_failure() {
 
 #[test]
 fn a_push_moves_a_hook_to_another_prefix_and_order() {
-    let anywhere = hooks("anywhere", &[
-        r#"{"hook": "mark", "phase": "request", "commands": ["set"], "prefix": "a:", "order": 1}"#,
-    ], "", &letter("mark", 'm', 0));
+    let anywhere = hooks(
+        "anywhere",
+        &[
+            r#"{"hook": "mark", "phase": "request", "commands": ["set"], "prefix": "a:", "order": 1}"#,
+        ],
+        "",
+        &letter("mark", 'm', 0),
+    );
     let moved = Push {
         overrides: Some(vec![HookOverride {
             prefix: Some("b:".into()),
@@ -272,7 +368,9 @@ fn a_push_moves_a_hook_to_another_prefix_and_order() {
         }]),
         ..anywhere
     };
-    check(&[moved], "
+    check(
+        &[moved],
+        "
         > set a:1 x
         v2
         > get log
@@ -281,24 +379,32 @@ fn a_push_moves_a_hook_to_another_prefix_and_order() {
         v3
         > get log
         m v3
-    ");
+    ",
+    );
 }
 
 #[test]
 fn one_instance_serves_all_hooks_of_a_module_in_a_request_and_no_other() {
-    let count = hooks("count", &[
-        r#"{"hook": "one", "phase": "request", "commands": ["set"], "order": 1}"#,
-        r#"{"hook": "two", "phase": "request", "commands": ["set"], "order": 2}"#,
-        r#"{"hook": "three", "phase": "response", "commands": ["set"]}"#,
-    ], "", r#"
+    let count = hooks(
+        "count",
+        &[
+            r#"{"hook": "one", "phase": "request", "commands": ["set"], "order": 1}"#,
+            r#"{"hook": "two", "phase": "request", "commands": ["set"], "order": 2}"#,
+            r#"{"hook": "three", "phase": "response", "commands": ["set"]}"#,
+        ],
+        "",
+        r#"
         (global $calls (mut i32) (i32.const 48))
         (func $count (result i32)
             (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
             (call $put (global.get $calls)) (i32.const 0))
         (func (export "one") (result i32) (call $count))
         (func (export "two") (result i32) (call $count))
-        (func (export "three") (result i32) (call $count))"#);
-    check(&[count], "
+        (func (export "three") (result i32) (call $count))"#,
+    );
+    check(
+        &[count],
+        "
         > set k v
         v2
         > get log
@@ -307,16 +413,22 @@ fn one_instance_serves_all_hooks_of_a_module_in_a_request_and_no_other() {
         v3
         > get log
         123123 v3
-    ");
+    ",
+    );
 }
 
 #[test]
 fn every_command_is_reduced_to_five() {
     // Logs the number of the command it stands around.
-    let all = hooks("all", &[
-        r#"{"hook": "note", "phase": "request", "commands": ["get", "set", "del", "expire", "call"], "prefix": "k"}"#,
-    ], "", r#"
-        (func (export "note") (result i32) (call $put (i32.add (call $command) (i32.const 48))) (i32.const 0))"#);
+    let all = hooks(
+        "all",
+        &[
+            r#"{"hook": "note", "phase": "request", "commands": ["get", "set", "del", "expire", "call"], "prefix": "k"}"#,
+        ],
+        "",
+        r#"
+        (func (export "note") (result i32) (call $put (i32.add (call $command) (i32.const 48))) (i32.const 0))"#,
+    );
     let steps = [
         ("set k 1", "v…", "2"),
         ("get k", "1…", "1"),
@@ -328,7 +440,11 @@ fn every_command_is_reduced_to_five() {
         ("incr k", "2…", "21"),
         ("set k 5 --old", "v…", "21"),
         ("scan k", "k=5", "1"),
-        ("batch get k; set k 6; incr k; expire k 5; persist k; del k; check k --if absent", "5…", "12214431"),
+        (
+            "batch get k; set k 6; incr k; expire k 5; persist k; del k; check k --if absent",
+            "5…",
+            "12214431",
+        ),
         ("call k.none", "not_found…", "5"),
         ("set k 1", "v…", "2"),
         ("del k k2", "deleted 1", "33"),
@@ -340,7 +456,11 @@ fn every_command_is_reduced_to_five() {
     let mut transcript = String::new();
     for (request, reply, note) in steps {
         transcript += &format!("> {request}\n{reply}\n");
-        let expected = if request.starts_with("batch") { "12214431" } else { note };
+        let expected = if request.starts_with("batch") {
+            "12214431"
+        } else {
+            note
+        };
         transcript += &format!("> get log\n{expected}…\n> del log\ndeleted 1\n");
     }
     check(&[all], &transcript);
@@ -348,9 +468,11 @@ fn every_command_is_reduced_to_five() {
 
 #[test]
 fn hooks_see_what_a_request_carries() {
-    let see = hooks("see", &[
-        r#"{"hook": "see", "phase": "request", "commands": ["set", "expire"], "prefix": "k"}"#,
-    ], "", r#"
+    let see = hooks(
+        "see",
+        &[r#"{"hook": "see", "phase": "request", "commands": ["set", "expire"], "prefix": "k"}"#],
+        "",
+        r#"
         (func $digit (param $field i32)
             (if (call $arg (local.get $field) (i32.const 0))
                 (then (call $put (i32.add (i32.wrap_i64 (i64.load (i32.const 0))) (i32.const 48))))
@@ -360,8 +482,11 @@ fn hooks_see_what_a_request_carries() {
             (call $digit (i32.const 3)) (call $digit (i32.const 4))
             (drop (call $previous (i32.const 0) (i32.const 100) (i32.const 1)))
             (call $put (i32.load8_u (i32.const 100)))
-            (i32.const 0))"#);
-    check(&[see], "
+            (i32.const 0))"#,
+    );
+    check(
+        &[see],
+        "
         > set k a --ttl 7
         v2
         > get log
@@ -390,20 +515,26 @@ fn hooks_see_what_a_request_carries() {
         true
         > get log
         9...8 v10
-    ");
+    ",
+    );
 }
 
 #[test]
 fn an_incr_shows_its_hook_what_it_will_store() {
-    let copy = hooks("copy", &[
-        r#"{"hook": "copy", "phase": "request", "commands": ["set"], "prefix": "n"}"#,
-    ], "copy", r#"
+    let copy = hooks(
+        "copy",
+        &[r#"{"hook": "copy", "phase": "request", "commands": ["set"], "prefix": "n"}"#],
+        "copy",
+        r#"
         (func (export "copy") (result i32) (local $length i32)
             (local.set $length (i32.wrap_i64 (call $value (i32.const 0) (i32.const 0) (i32.const 100))))
             (if (i32.lt_s (local.get $length) (i32.const 0)) (then (call $put (i32.const 45)) (return (i32.const 0))))
             (call $set (i32.const 8192) (i32.const 4) (i32.const 0) (local.get $length) (i64.const 0))
-            (i32.const 0))"#);
-    check(&[copy], "
+            (i32.const 0))"#,
+    );
+    check(
+        &[copy],
+        "
         > incr n 5
         5 v2
         > get copy
@@ -418,16 +549,21 @@ fn an_incr_shows_its_hook_what_it_will_store() {
         bad_request: the value \"word\" is not a decimal number of 64 bits
         > get log
         - v5
-    ");
+    ",
+    );
 }
 
 #[test]
 fn a_call_passes_its_hooks_with_its_name_and_arguments() {
-    let both = hooks("both", &[
-        r#"{"procedure": "echo"}"#,
-        r#"{"hook": "args", "phase": "request", "commands": ["call"], "prefix": "both.echo"}"#,
-        r#"{"hook": "answer", "phase": "response", "commands": ["call"], "prefix": "both."}"#,
-    ], "<>", r#"
+    let both = hooks(
+        "both",
+        &[
+            r#"{"procedure": "echo"}"#,
+            r#"{"hook": "args", "phase": "request", "commands": ["call"], "prefix": "both.echo"}"#,
+            r#"{"hook": "answer", "phase": "response", "commands": ["call"], "prefix": "both."}"#,
+        ],
+        "<>",
+        r#"
         (import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))
         (func (export "args") (result i32) (local $length i32)
             (local.set $length (i32.wrap_i64 (call $value (i32.const 0) (i32.const 1) (i32.const 100))))
@@ -441,23 +577,40 @@ fn a_call_passes_its_hooks_with_its_name_and_arguments() {
             (i32.const 0))
         (func (export "echo") (result i32)
             (call $output (i32.const 0) (i32.wrap_i64 (call $input (i32.const 0) (i32.const 0) (i32.const 100))))
-            (i32.const 0))"#);
+            (i32.const 0))"#,
+    );
     // An import must stand before the functions of the module.
-    let wat = both.wat.replace(r#"(import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))"#, "");
-    let wat = wat.replacen("(module", r#"(module (import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))"#, 1);
-    check(&[Push { wat, ..both }], "
+    let wat = both.wat.replace(
+        r#"(import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))"#,
+        "",
+    );
+    let wat = wat.replacen(
+        "(module",
+        r#"(module (import "luge_v1" "input" (func $input (param i32 i32 i32) (result i64)))"#,
+        1,
+    );
+    check(
+        &[Push { wat, ..both }],
+        "
         > call both.echo hi
         <hi>
-    ");
+    ",
+    );
 }
 
 #[test]
 fn the_hooks_of_a_phase_share_a_bound_of_time() {
-    let slow = hooks("slow", &[
-        r#"{"hook": "spin", "phase": "request", "commands": ["set"], "on_failure": "continue"}"#,
-    ], "", r#"(func (export "spin") (result i32) (loop $on (br $on)) (i32.const 0))"#);
+    let slow = hooks(
+        "slow",
+        &[r#"{"hook": "spin", "phase": "request", "commands": ["set"], "on_failure": "continue"}"#],
+        "",
+        r#"(func (export "spin") (result i32) (loop $on (br $on)) (i32.const 0))"#,
+    );
     let slow = Push {
-        limits: Some(LimitsRequest { fuel: Some(9_000_000_000), ..LimitsRequest::default() }),
+        limits: Some(LimitsRequest {
+            fuel: Some(9_000_000_000),
+            ..LimitsRequest::default()
+        }),
         ..slow
     };
     // Each of the three would be passed over after 50 ms; together they have 60.
@@ -471,14 +624,19 @@ fn the_hooks_of_a_phase_share_a_bound_of_time() {
 
 #[test]
 fn a_request_hook_cannot_look_at_the_response_nor_a_response_hook_change_the_request() {
-    let wrong = hooks("wrong", &[
-        r#"{"hook": "early", "phase": "request", "commands": ["set"], "prefix": "a"}"#,
-        r#"{"hook": "late", "phase": "response", "commands": ["set"], "prefix": "b"}"#,
-        r#"{"hook": "no_value", "phase": "request", "commands": ["del"]}"#,
-    ], "", r#"
+    let wrong = hooks(
+        "wrong",
+        &[
+            r#"{"hook": "early", "phase": "request", "commands": ["set"], "prefix": "a"}"#,
+            r#"{"hook": "late", "phase": "response", "commands": ["set"], "prefix": "b"}"#,
+            r#"{"hook": "no_value", "phase": "request", "commands": ["del"]}"#,
+        ],
+        "",
+        r#"
         (func (export "early") (result i32) (call $status))
         (func (export "late") (result i32) (call $set_value (i32.const 0) (i32.const 0)) (i32.const 0))
-        (func (export "no_value") (result i32) (call $set_value (i32.const 0) (i32.const 0)) (i32.const 0))"#);
+        (func (export "no_value") (result i32) (call $set_value (i32.const 0) (i32.const 0)) (i32.const 0))"#,
+    );
     check(&[wrong], "
         > set a 1
         blocked: the hook wrong.early failed: response_status: only a response hook has a response
@@ -493,15 +651,22 @@ fn a_request_hook_cannot_look_at_the_response_nor_a_response_hook_change_the_req
 
 #[test]
 fn a_blocked_entry_of_a_scan_is_left_out_and_a_failed_hook_refuses_all_of_it() {
-    let pick = hooks("pick", &[
-        r#"{"hook": "hide", "phase": "request", "commands": ["get"], "prefix": "b"}"#,
-        r#"{"hook": "hide_late", "phase": "response", "commands": ["get"], "prefix": "c"}"#,
-        r#"{"hook": "fail", "phase": "request", "commands": ["get"], "prefix": "z"}"#,
-    ], "", r#"
+    let pick = hooks(
+        "pick",
+        &[
+            r#"{"hook": "hide", "phase": "request", "commands": ["get"], "prefix": "b"}"#,
+            r#"{"hook": "hide_late", "phase": "response", "commands": ["get"], "prefix": "c"}"#,
+            r#"{"hook": "fail", "phase": "request", "commands": ["get"], "prefix": "z"}"#,
+        ],
+        "",
+        r#"
         (func (export "hide") (result i32) (i32.const 1))
         (func (export "hide_late") (result i32) (i32.const 1))
-        (func (export "fail") (result i32) unreachable)"#);
-    check(&[pick], "
+        (func (export "fail") (result i32) unreachable)"#,
+    );
+    check(
+        &[pick],
+        "
         > batch set a 1; set b 2; set c 3; set d 4
         v2, v2, v2, v2
         > scan
@@ -516,5 +681,6 @@ fn a_blocked_entry_of_a_scan_is_left_out_and_a_failed_hook_refuses_all_of_it() {
         blocked: the hook pick.fail failed…
         > scan a
         a=1
-    ");
+    ",
+    );
 }

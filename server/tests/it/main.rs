@@ -1,16 +1,28 @@
 //! The server's tests. Most pass through sessions as transcripts, on both stores.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it does not expect fails, and says where"
+)]
+
 mod support;
 
 /// Plain commands, as transcripts.
 mod commands;
 /// Procedures, limits, traps and describers.
 mod functions;
+/// The example modules, as they are built.
+mod guests;
 /// Hooks around commands: phases, order, savepoints, failures.
 mod hooks;
 /// The anomalies of the literature, by name.
 mod isolation;
+/// Both stores against a plain ordered map.
+mod model;
 /// Restarts, and folders that can't be used.
 mod recovery;
+/// The rules of the sources: arrows, sizes, words.
+mod tidy;
 /// Raw bytes on a socket: other protocols, garbage, slow and deaf peers.
 mod wire;

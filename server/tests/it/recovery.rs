@@ -7,11 +7,19 @@ use luge_server::store::sled::{FolderError, SledOptions, SledStore};
 
 use crate::support::{ManualClock, Push, START_MS, Talk, open_sled, runtime};
 
-const OPTIONS: SledOptions =
-    SledOptions { cache_bytes: 8 << 20, max_history_bytes: 64 << 20, max_waiting_commits: 64 };
+const OPTIONS: SledOptions = SledOptions {
+    cache_bytes: 8 << 20,
+    max_history_bytes: 64 << 20,
+    max_waiting_commits: 64,
+};
 
 fn open(folder: &std::path::Path) -> Result<SledStore, FolderError> {
-    SledStore::open(folder, [2; 16], Box::new(ManualClock::at(START_MS)), &OPTIONS)
+    SledStore::open(
+        folder,
+        [2; 16],
+        Box::new(ManualClock::at(START_MS)),
+        &OPTIONS,
+    )
 }
 
 /// The error of an opening that should fail.
@@ -26,7 +34,10 @@ fn refusal(folder: &std::path::Path) -> String {
 fn data_versions_times_to_live_and_modules_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let runtime = runtime();
-    let config = Config { max_instances: 16, ..Config::default() };
+    let config = Config {
+        max_instances: 16,
+        ..Config::default()
+    };
     runtime.block_on(async {
         let clock = ManualClock::at(START_MS);
         let store = open_sled(folder.path(), clock.clone());
@@ -52,7 +63,10 @@ fn data_versions_times_to_live_and_modules_survive_a_restart() {
         let clock = ManualClock::at(START_MS + 1000);
         let store = open_sled(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
-        talk.run("sled", &[], "
+        talk.run(
+            "sled",
+            &[],
+            "
             > get a
             nil
             > get c
@@ -65,7 +79,9 @@ fn data_versions_times_to_live_and_modules_survive_a_restart() {
             42
             > set d 4
             v6
-        ").await;
+        ",
+        )
+        .await;
         talk.core.store.close().await.unwrap();
     });
 }
@@ -75,18 +91,26 @@ fn after_an_unclean_stop_versions_skip_ahead_and_the_clock_does_not_run_backward
     let folder = tempfile::tempdir().unwrap();
     let copy = tempfile::tempdir().unwrap();
     let runtime = runtime();
-    let config = Config { max_instances: 16, ..Config::default() };
+    let config = Config {
+        max_instances: 16,
+        ..Config::default()
+    };
     runtime.block_on(async {
         let clock = ManualClock::at(START_MS);
         let store = open_sled(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
-        talk.run("sled", &[], "
+        talk.run(
+            "sled",
+            &[],
+            "
             > set a 1 --ttl 1000
             v1
             ~ 1000ms
             > set b 2
             v2
-        ").await;
+        ",
+        )
+        .await;
         // What a kill leaves behind: the files as they are, without a close.
         copy_folder(folder.path(), copy.path());
         talk.core.store.close().await.unwrap();
@@ -96,14 +120,19 @@ fn after_an_unclean_stop_versions_skip_ahead_and_the_clock_does_not_run_backward
         let clock = ManualClock::at(START_MS - 500);
         let store = open_sled(copy.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
-        talk.run("sled", &[], "
+        talk.run(
+            "sled",
+            &[],
+            "
             > get a
             nil
             > get b
             2 v2
             > set c 3
             v1000003
-        ").await;
+        ",
+        )
+        .await;
         talk.core.store.close().await.unwrap();
     });
 }
@@ -125,10 +154,13 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 fn a_folder_that_another_server_has_open_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let first = open(folder.path()).unwrap();
-    assert_eq!(refusal(folder.path()), format!(
-        "the data folder {} is in use by another server; stop that one, or choose another folder with --data",
-        folder.path().display()
-    ));
+    assert_eq!(
+        refusal(folder.path()),
+        format!(
+            "the data folder {} is in use by another server; stop that one, or choose another folder with --data",
+            folder.path().display()
+        )
+    );
     runtime().block_on(first.close()).unwrap();
     drop(first);
     open(folder.path()).unwrap();
@@ -167,14 +199,23 @@ fn a_restart_keeps_the_id_of_the_store() {
     let id = first.id();
     runtime().block_on(first.close()).unwrap();
     drop(first);
-    let again = SledStore::open(folder.path(), [9; 16], Box::new(ManualClock::at(1)), &OPTIONS).unwrap();
+    let again = SledStore::open(
+        folder.path(),
+        [9; 16],
+        Box::new(ManualClock::at(1)),
+        &OPTIONS,
+    )
+    .unwrap();
     assert_eq!(again.id(), id);
 }
 
 #[test]
 fn a_closed_store_takes_no_writes() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { max_instances: 16, ..Config::default() };
+    let config = Config {
+        max_instances: 16,
+        ..Config::default()
+    };
     runtime().block_on(async {
         let clock = ManualClock::at(START_MS);
         let store = open_sled(folder.path(), clock.clone());
@@ -182,8 +223,13 @@ fn a_closed_store_takes_no_writes() {
         talk.request("set a 1").await.unwrap();
         talk.core.store.close().await.unwrap();
         let error = talk.request("set a 2").await.unwrap_err();
-        assert_eq!(error.to_string(), "unavailable: the store takes no writes: it is closed");
-        let Reply::Get(Some(found)) = talk.request("get a").await.unwrap() else { panic!("a is there") };
+        assert_eq!(
+            error.to_string(),
+            "unavailable: the store takes no writes: it is closed"
+        );
+        let Reply::Get(Some(found)) = talk.request("get a").await.unwrap() else {
+            panic!("a is there")
+        };
         assert_eq!(found.0, "1");
     });
 }

@@ -14,13 +14,19 @@ struct Peer(TcpStream);
 impl Peer {
     fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         Self(socket)
     }
 
     fn greeted(address: SocketAddr) -> Self {
         let mut peer = Self::connect(address);
-        peer.send(&Command::Hello(Hello { versions: vec![1], client: None, credentials: None }));
+        peer.send(&Command::Hello(Hello {
+            versions: vec![1],
+            client: None,
+            credentials: None,
+        }));
         peer.frame().unwrap();
         peer
     }
@@ -66,10 +72,12 @@ fn server(change: impl FnOnce(&mut Config)) -> TestServer {
 fn assert_serves(server: &TestServer) {
     let mut peer = Peer::greeted(server.address());
     peer.send(&Command::Ping(NoArguments {}));
-    let response: Response<String> = Response::decode(&peer.frame().unwrap()).map(|it: Response<&str>| Response {
-        id: it.id,
-        outcome: it.outcome.map(str::to_owned),
-    }).unwrap();
+    let response: Response<String> = Response::decode(&peer.frame().unwrap())
+        .map(|it: Response<&str>| Response {
+            id: it.id,
+            outcome: it.outcome.map(str::to_owned),
+        })
+        .unwrap();
     assert_eq!(response.outcome.unwrap(), "pong");
 }
 
@@ -77,11 +85,19 @@ fn assert_serves(server: &TestServer) {
 fn http_is_told_in_http() {
     let server = server(|_| {});
     let mut peer = Peer::connect(server.address());
-    peer.0.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    peer.0
+        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .unwrap();
     let mut answer = String::new();
     peer.0.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
-    assert!(answer.contains("speaks the Luge protocol, not HTTP"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("speaks the Luge protocol, not HTTP"),
+        "{answer}"
+    );
     assert_serves(&server);
 }
 
@@ -89,7 +105,9 @@ fn http_is_told_in_http() {
 fn tls_is_told_by_an_alert() {
     let server = server(|_| {});
     let mut peer = Peer::connect(server.address());
-    peer.0.write_all(&[0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3]).unwrap();
+    peer.0
+        .write_all(&[0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3])
+        .unwrap();
     let mut answer = Vec::new();
     peer.0.read_to_end(&mut answer).unwrap();
     assert_eq!(answer, [21, 3, 1, 0, 2, 2, 70]);
@@ -113,7 +131,10 @@ fn a_declared_length_of_4_gib_is_refused_from_its_header() {
     peer.0.write_all(&[0xff, 0xff, 0xff, 0xff]).unwrap();
     let (id, error) = peer.error();
     assert_eq!(id, 0);
-    assert_eq!(error, "too_large: frame of 4294967295 bytes exceeds the limit of 16777216");
+    assert_eq!(
+        error,
+        "too_large: frame of 4294967295 bytes exceeds the limit of 16777216"
+    );
     assert!(peer.is_closed());
     assert_serves(&server);
 }
@@ -140,7 +161,10 @@ fn garbage_in_a_frame_is_answered_and_the_connection_goes_on() {
     peer.send_body(b"\x92\x09\x81\xa4pong\x90");
     let (id, error) = peer.error();
     assert_eq!(id, 9);
-    assert!(error.starts_with("bad_request: unknown command `pong`"), "{error}");
+    assert!(
+        error.starts_with("bad_request: unknown command `pong`"),
+        "{error}"
+    );
     peer.send(&Command::Ping(NoArguments {}));
     assert!(peer.frame().is_some());
 }
@@ -167,10 +191,20 @@ fn the_first_request_is_hello() {
     peer.send(&Command::Ping(NoArguments {}));
     let (id, error) = peer.error();
     assert_eq!(id, 5);
-    assert_eq!(error, "bad_request: the first request of a connection is `hello`, and this is `ping`");
-    peer.send(&Command::Hello(Hello { versions: vec![7], client: None, credentials: None }));
+    assert_eq!(
+        error,
+        "bad_request: the first request of a connection is `hello`, and this is `ping`"
+    );
+    peer.send(&Command::Hello(Hello {
+        versions: vec![7],
+        client: None,
+        credentials: None,
+    }));
     let (_, error) = peer.error();
-    assert_eq!(error, "unsupported: this server speaks version 1 of the protocol, and the client offers [7]");
+    assert_eq!(
+        error,
+        "unsupported: this server speaks version 1 of the protocol, and the client offers [7]"
+    );
 }
 
 #[test]
@@ -180,13 +214,20 @@ fn connections_beyond_the_limit_are_told_so_and_closed() {
     let _second = Peer::greeted(server.address());
     let mut third = Peer::connect(server.address());
     let (id, error) = third.error();
-    assert_eq!((id, error.as_str()), (0, "overloaded: the limit of 2 connections is reached"));
+    assert_eq!(
+        (id, error.as_str()),
+        (0, "overloaded: the limit of 2 connections is reached")
+    );
     assert!(third.is_closed());
     // A place that becomes free is given again, as soon as the server has seen the end.
     drop(first);
     loop {
         let mut peer = Peer::connect(server.address());
-        peer.send(&Command::Hello(Hello { versions: vec![1], client: None, credentials: None }));
+        peer.send(&Command::Hello(Hello {
+            versions: vec![1],
+            client: None,
+            credentials: None,
+        }));
         let body = peer.frame().unwrap();
         if luge_protocol::response_id(&body) == Ok(5) {
             break;
@@ -201,7 +242,10 @@ fn a_frame_that_does_not_arrive_whole_is_not_waited_for() {
     peer.0.write_all(&[0, 0, 0, 100, 0x92]).unwrap();
     let (id, error) = peer.error();
     assert_eq!(id, 0);
-    assert_eq!(error, "deadline_exceeded: a frame did not arrive whole within 50ms; the connection is closed");
+    assert_eq!(
+        error,
+        "deadline_exceeded: a frame did not arrive whole within 50ms; the connection is closed"
+    );
     assert!(peer.is_closed());
 }
 
@@ -210,7 +254,10 @@ fn an_idle_connection_is_closed() {
     let server = server(|config| config.idle_timeout_ms = 50);
     let mut peer = Peer::greeted(server.address());
     let (_, error) = peer.error();
-    assert_eq!(error, "deadline_exceeded: no request came within 50ms; the connection is closed");
+    assert_eq!(
+        error,
+        "deadline_exceeded: no request came within 50ms; the connection is closed"
+    );
     assert!(peer.is_closed());
 }
 
@@ -229,7 +276,9 @@ fn a_client_that_never_reads_is_closed_and_holds_nobody_up() {
     }));
     writer.frame().unwrap();
     let mut deaf = Peer::greeted(server.address());
-    deaf.0.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    deaf.0
+        .set_write_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let get = Request::new(5, Command::Get(luge_protocol::Get { key: "big".into() })).encode();
     let mut frame = u32::try_from(get.len()).unwrap().to_be_bytes().to_vec();
     frame.extend_from_slice(&get);
@@ -244,8 +293,16 @@ fn requests_split_at_every_byte_are_answered_in_order() {
     let server = server(|_| {});
     let mut peer = Peer::connect(server.address());
     let mut bytes = Vec::new();
-    let hello = Command::Hello(Hello { versions: vec![1], client: None, credentials: None });
-    for (id, command) in [(1, hello), (2, Command::Ping(NoArguments {})), (3, Command::Info(NoArguments {}))] {
+    let hello = Command::Hello(Hello {
+        versions: vec![1],
+        client: None,
+        credentials: None,
+    });
+    for (id, command) in [
+        (1, hello),
+        (2, Command::Ping(NoArguments {})),
+        (3, Command::Info(NoArguments {})),
+    ] {
         let body = Request::new(id, command).encode();
         bytes.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
         bytes.extend(body);
@@ -254,8 +311,9 @@ fn requests_split_at_every_byte_are_answered_in_order() {
     for byte in &bytes {
         peer.0.write_all(&[*byte]).unwrap();
     }
-    let ids: Vec<u64> =
-        (0..3).map(|_| luge_protocol::response_id(&peer.frame().unwrap()).unwrap()).collect();
+    let ids: Vec<u64> = (0..3)
+        .map(|_| luge_protocol::response_id(&peer.frame().unwrap()).unwrap())
+        .collect();
     assert_eq!(ids, [1, 2, 3]);
 }
 

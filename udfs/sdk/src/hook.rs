@@ -217,7 +217,10 @@ impl Response {
         }
     }
 
-    /// Replaces the value that a `get` or `call` returns.
+    /// Replaces the value that a `get` or `call` returns, or answers a `get` of an absent key.
+    ///
+    /// # Traps
+    /// The command is another one, or it failed or was blocked: an error cannot be turned into a success.
     pub fn set_value(&mut self, value: impl AsRef<[u8]>) {
         raw::response_set_value(value.as_ref());
     }

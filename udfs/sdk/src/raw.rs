@@ -314,10 +314,10 @@ pub fn response_value(offset: u32, buffer: &mut [u8]) -> i64 {
     host!(response_value(offset, buffer); offset, buffer.as_mut_ptr(), length(buffer))
 }
 
-/// Replaces the value that a `get` or `call` returns.
+/// Replaces the value that a `get` or `call` returns, or answers a `get` of an absent key.
 ///
 /// # Traps
-/// Outside of response hooks, and where there is no value to replace.
+/// Outside of response hooks, around another command, and with the statuses 2 and 3.
 pub fn response_set_value(value: &[u8]) {
     host!(response_set_value(value); value.as_ptr(), length(value));
 }

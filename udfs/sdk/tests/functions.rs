@@ -383,6 +383,25 @@ fn a_response_hook_changes_what_is_returned_or_undoes_it() {
         hooked.answer,
         Answer::Trap("response_set_value: there is no value to replace".to_owned())
     );
+    let blocked = host.hook::<unconditional>(&Exchange::get("a").blocked());
+    assert!(matches!(blocked.answer, Answer::Trap(_)));
+    for exchange in [Exchange::get("absent"), Exchange::get("a").responded("y")] {
+        let hooked = host.hook::<unconditional>(&exchange);
+        assert_eq!(hooked.answer, Answer::Continue);
+        assert_eq!(hooked.response.as_deref(), Some(&b"x"[..]));
+    }
+
+    let if_version = |version| Exchange::set("b", "1").condition(Condition::IfVersion(version));
+    let status = |hooked: luge_udf::testing::Hooked| hooked.status;
+    assert_eq!(
+        status(host.hook::<after>(&if_version(7))),
+        Some(Status::Error)
+    );
+    assert_eq!(status(host.hook::<after>(&if_version(0))), Some(Status::Ok));
+    assert_eq!(
+        status(host.hook::<after>(&if_version(0))),
+        Some(Status::Error)
+    );
 }
 
 #[test]

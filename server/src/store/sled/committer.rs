@@ -100,6 +100,7 @@ impl Committer {
                 break;
             }
         }
+        self.refuse_rest();
         let closed = self.close();
         let publish = self.publish.clone();
         // The folder's lock and sled's own are given back before anyone is told.
@@ -107,6 +108,15 @@ impl Committer {
         publish.send_modify(|acks| acks.is_closed = true);
         if let Some(answer) = close {
             let _ = answer.send(closed.map(|()| CommitOutcome::Committed(0)));
+        }
+    }
+
+    /// Answers what came too late.
+    fn refuse_rest(&mut self) {
+        self.waiting.close();
+        while let Ok(late) = self.waiting.try_recv() {
+            let (Request::Commit { answer, .. } | Request::Close(answer)) = late;
+            let _ = answer.send(Err(StoreError::Unavailable("it is closed".to_owned())));
         }
     }
 

@@ -73,7 +73,13 @@ pub(super) fn read_page(
         is_exhausted: false,
     };
     let mut bytes = 0;
-    let mut next = || if is_reverse { rows.next_back() } else { rows.next() };
+    let mut next = || {
+        if is_reverse {
+            rows.next_back()
+        } else {
+            rows.next()
+        }
+    };
     while let Some(row) = next() {
         let is_full = page.rows.len() >= limit.rows || bytes >= limit.bytes;
         if is_full && !page.rows.is_empty() {
@@ -252,7 +258,7 @@ mod tests {
     }
 
     fn entry(length: usize) -> Entry {
-        let value: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+        let value: Vec<u8> = (0..=250).cycle().take(length).collect();
         Entry {
             value: Bytes::from(value),
             version: 7,

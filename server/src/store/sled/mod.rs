@@ -168,9 +168,10 @@ impl Store for SledStore {
             commit,
             answer,
         };
-        let gone = || StoreError::Unavailable("it is closed".to_owned());
-        self.commits.send(request).await.map_err(|_| gone())?;
-        outcome.await.map_err(|_| gone())?
+        let closed = || StoreError::Unavailable("it is closed".to_owned());
+        self.commits.send(request).await.map_err(|_| closed())?;
+        let lost = || StoreError::UnknownOutcome("the committer failed".to_owned());
+        outcome.await.map_err(|_| lost())?
     }
 
     async fn acked(&self, sequence: Sequence) -> Result<(), StoreError> {
@@ -253,21 +254,19 @@ impl Snapshot for SledSnapshot {
         limit: PageLimit,
     ) -> Result<Page, StoreError> {
         if range.is_empty() {
-            return Ok(Page {
-                rows: Vec::new(),
-                is_exhausted: true,
-            });
+            return Ok(Page::default());
         }
         let newest = layout::read_page(&self.shared.tree, range, is_reverse, keys_only, limit)?;
         let covered = covered(range, &newest, is_reverse);
         let state = self.shared.lock();
         let replaced = state.history.in_range(&covered, self.sequence)?;
         drop(state);
-        let is_exhausted = newest.is_exhausted;
-        Ok(Page {
-            rows: overrule(newest.rows, replaced, is_reverse)?,
-            is_exhausted,
-        })
+        let reached = match newest.rows.last() {
+            Some((last, _)) if !newest.is_exhausted => Some(last.clone()),
+            _ => None,
+        };
+        let rows = overrule(newest.rows, replaced, is_reverse)?;
+        Ok(Page { rows, reached })
     }
 }
 
@@ -301,8 +300,8 @@ fn overrule(
             .collect();
     }
     for (key, entry) in newest {
-        if !replaced.contains_key(&key) {
-            replaced.insert(key, Some(entry?));
+        if let std::collections::btree_map::Entry::Vacant(place) = replaced.entry(key) {
+            place.insert(Some(entry?));
         }
     }
     let rows = replaced

@@ -20,7 +20,8 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
         let operations = rest.split(';').map(|part| operation(part.trim())).collect();
         return Command::Batch(Batch { operations });
     }
-    let words = words(rest);
+    let (rest, json) = json_arguments(name, rest);
+    let words = words(&rest);
     match name {
         "hello" => Command::Hello(Hello {
             versions: vec![1],
@@ -36,7 +37,7 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
         "scan" => Command::Scan(scan(&words)),
         "call" => Command::Call(Call {
             procedure: words.text(0).into(),
-            arguments: words.value(1),
+            arguments: json.map_or_else(|| words.value(1), Value::from),
             dry_run: words.has("dry-run").then_some(true),
             limits: words.number("fuel").map(|fuel| LimitsRequest {
                 fuel: Some(fuel),
@@ -64,6 +65,21 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
             Operation::Del(_) | Operation::Check(_) => panic!("{line:?} is no command"),
         },
     }
+}
+
+/// The arguments of a call that are JSON, which go as MessagePack, and what is left of the line.
+fn json_arguments<'a>(name: &str, rest: &'a str) -> (Cow<'a, str>, Option<Vec<u8>>) {
+    let Some((procedure, arguments)) = rest.split_once(' ').filter(|_| name == "call") else {
+        return (rest.into(), None);
+    };
+    if !arguments.starts_with(['{', '[', '"']) {
+        return (rest.into(), None);
+    }
+    let mut values = serde_json::Deserializer::from_str(arguments).into_iter();
+    let value: serde_json::Value = values.next().unwrap().unwrap();
+    let options = &arguments[values.byte_offset()..];
+    let encoded = rmp_serde::to_vec_named(&value).unwrap();
+    (format!("{procedure} {options}").into(), Some(encoded))
 }
 
 fn operation(line: &str) -> Operation<'static> {
@@ -204,7 +220,10 @@ fn key(text: &str) -> Key<'static> {
 
 pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
     match outcome {
-        Err(error) => error.to_string(),
+        Err(error) => match error.details().payload.as_deref().and_then(json) {
+            Some(payload) => format!("{error} {payload}"),
+            None => error.to_string(),
+        },
         Ok(reply) => match reply {
             Reply::Pong(pong) => pong.to_owned(),
             Reply::Get(got) => found(got.as_ref()),
@@ -248,7 +267,7 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
                 .map(operation_reply)
                 .collect::<Vec<_>>()
                 .join(", "),
-            Reply::Call(output) => text(&output.0),
+            Reply::Call(output) => json(&output.0).unwrap_or_else(|| text(&output.0)),
             Reply::Module(module) => format!("{} version {}", module.name, module.version),
             Reply::Modules(modules) => {
                 let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
@@ -288,6 +307,16 @@ fn operation_reply(reply: &OperationReply) -> String {
         OperationReply::Changed(has_changed) => has_changed.to_string(),
         OperationReply::Done(()) => "ok".to_owned(),
     }
+}
+
+/// What a procedure of the SDK answers, as JSON: one value of MessagePack, which is no text.
+fn json(bytes: &[u8]) -> Option<String> {
+    if std::str::from_utf8(bytes).is_ok() {
+        return None;
+    }
+    let mut rest = bytes;
+    let value: serde_json::Value = rmp_serde::from_read(&mut rest).ok()?;
+    rest.is_empty().then(|| value.to_string())
 }
 
 fn found(found: Option<&Found>) -> String {

@@ -48,7 +48,9 @@ pub(crate) const START_MS: u64 = 1_000_000;
 #[derive(Clone, Default)]
 pub(crate) struct Push {
     pub(crate) name: &'static str,
+    /// Text, unless there is a binary.
     pub(crate) wat: String,
+    pub(crate) wasm: Option<Vec<u8>>,
     pub(crate) config: Option<BTreeMap<String, String>>,
     pub(crate) limits: Option<LimitsRequest>,
     pub(crate) overrides: Option<Vec<HookOverride<'static>>>,
@@ -96,11 +98,33 @@ pub(crate) fn check_with(modules: &[Push], change: impl Fn(&mut Config), transcr
     });
 }
 
+/// Whether an answer is as expected; `…` stands for anything.
+fn matches(expected: &str, answer: &str) -> bool {
+    let Some((beginning, rest)) = expected.split_once('…') else {
+        return answer == expected;
+    };
+    let Some(mut answer) = answer.strip_prefix(beginning) else {
+        return false;
+    };
+    let mut pieces: Vec<&str> = rest.split('…').collect();
+    let end = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some((_, behind)) = answer.split_once(piece) else {
+            return false;
+        };
+        answer = behind;
+    }
+    answer.ends_with(end)
+}
+
 /// Why a push is refused.
 pub(crate) fn refused(push: &Push) -> String {
     let clock = ManualClock::at(START_MS);
     let store = MemoryStore::new([1; 16], Box::new(clock.clone()));
-    let config = Config { max_instances: 16, ..Config::default() };
+    let config = Config {
+        max_instances: 16,
+        ..Config::default()
+    };
     runtime().block_on(async {
         let outcome = Talk::new(store, &config, clock).await.push(push).await;
         outcome.expect_err("the module is refused").to_string()
@@ -207,10 +231,7 @@ impl<S: Store> Talk<S> {
             let answer = answer
                 .take()
                 .unwrap_or_else(|| panic!("{line:?} answers nothing"));
-            let is_same = match line.strip_suffix('…') {
-                Some(beginning) => answer.starts_with(beginning),
-                None => answer == line,
-            };
+            let is_same = matches(line, &answer);
             expected += &format!("{line}\n");
             found += &format!("{}\n", if is_same { line } else { &answer });
         }
@@ -221,12 +242,19 @@ impl<S: Store> Talk<S> {
     }
 
     pub(crate) async fn push(&mut self, push: &Push) -> Result<Reply, ErrorReply> {
+        if let Some(wasm) = &push.wasm {
+            return self.push_binary(push, wasm).await;
+        }
         let wasm =
             wat::parse_str(&push.wat).unwrap_or_else(|error| panic!("{}: {error}", push.name));
         self.push_binary(push, &wasm).await
     }
 
-    pub(crate) async fn push_binary(&mut self, push: &Push, wasm: &[u8]) -> Result<Reply, ErrorReply> {
+    pub(crate) async fn push_binary(
+        &mut self,
+        push: &Push,
+        wasm: &[u8],
+    ) -> Result<Reply, ErrorReply> {
         let command = Command::ModulePush(ModulePush {
             name: push.name.into(),
             wasm: wasm.into(),
@@ -239,12 +267,16 @@ impl<S: Store> Talk<S> {
 
     /// Sends one request as a transcript writes it.
     pub(crate) async fn request(&mut self, line: &str) -> Result<Reply, ErrorReply> {
-        self.ask("", language::parse(line), Options::default()).await
+        self.ask("", language::parse(line), Options::default())
+            .await
     }
 
     /// A session of its own, greeted.
     pub(crate) fn session(&self) -> TestSession<S> {
-        let identity = Identity { peer: "127.0.0.1".to_owned(), ..Identity::default() };
+        let identity = Identity {
+            peer: "127.0.0.1".to_owned(),
+            ..Identity::default()
+        };
         Session::new(Arc::clone(&self.core), identity)
     }
 

@@ -182,9 +182,10 @@ impl Exchange {
             Condition::Always => true,
             Condition::IfAbsent => !present,
             Condition::IfPresent => present,
-            Condition::IfVersion(expected) => {
-                version.is_some_and(|version| u64::try_from(version) == Ok(expected))
-            }
+            // An absent key has the version 0.
+            Condition::IfVersion(expected) => version.map_or(expected == 0, |version| {
+                u64::try_from(version) == Ok(expected)
+            }),
         };
         if !met {
             return (Status::Error, Some(b"precondition_failed".to_vec()));

@@ -330,7 +330,10 @@ pub(crate) fn response_set_value(value: &[u8]) {
         let command = request("response_set_value", call).command;
         let response = response("response_set_value", call);
         if !matches!(command, Command::Get | Command::Call)
-            || !matches!(response.status, Status::Ok | Status::Responded)
+            || !matches!(
+                response.status,
+                Status::Ok | Status::Absent | Status::Responded
+            )
         {
             trap("response_set_value", "there is no value to replace");
         }
