@@ -1,1 +1,111 @@
-//! Placeholder.
+//! What the benchmarks share: a core without sockets, a guest, and requests as bytes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use luge_protocol::{Command, Hello, ModulePush, Request};
+use luge_server::config::Config;
+use luge_server::function::Identity;
+use luge_server::server::{SystemClock, ceilings, settings, surroundings};
+use luge_server::session::{Core, Session};
+use luge_server::store::{MemoryStore, Store};
+use luge_server::udf::{EngineOptions, WasmRuntime};
+
+/// A core over a store, with the function runtime.
+pub type BenchCore<S> = Core<S, WasmRuntime<<S as Store>::Snapshot>>;
+
+/// A session with it.
+pub type BenchSession<S> = Session<S, WasmRuntime<<S as Store>::Snapshot>>;
+
+/// The guest of the benchmarks: procedures that do nothing, call the host a thousand times, and move
+/// an amount between two keys; and hooks that do nothing.
+pub const GUEST: &str = r#"(module
+    (import "luge_v1" "output_write" (func $output (param i32 i32)))
+    (import "luge_v1" "now_ms" (func $now (result i64)))
+    (import "luge_v1" "kv_incr" (func $incr (param i32 i32 i64 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "ab")
+    (data (i32.const 16) "{\22procedure\22:\22noop\22}\0a{\22procedure\22:\22touch\22}\0a{\22procedure\22:\22thousand\22}\0a{\22procedure\22:\22transfer\22}\0a{\22hook\22:\22pass\22,\22phase\22:\22request\22,\22commands\22:[\22get\22],\22prefix\22:\22hooked:\22}")
+    (func (export "metadata") (result i32) (call $output (i32.const 16) (i32.const 170)) (i32.const 0))
+    (func (export "noop") (result i32) (i32.const 0))
+    (func (export "touch") (result i32)
+        (i32.store (i32.const 1024) (i32.const 1)) (i32.store (i32.const 32768) (i32.const 1)) (i32.const 0))
+    (func (export "thousand") (result i32) (local $left i32)
+        (local.set $left (i32.const 1000))
+        (loop $more
+            (drop (call $now))
+            (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (i32.const 0))
+    (func (export "transfer") (result i32)
+        (drop (call $incr (i32.const 0) (i32.const 1) (i64.const -1) (i32.const 2000)))
+        (drop (call $incr (i32.const 1) (i32.const 1) (i64.const 1) (i32.const 2000)))
+        (i32.const 0))
+    (func (export "pass") (result i32) (i32.const 0)))"#;
+
+/// A core over this store.
+///
+/// # Panics
+/// The function runtime can't be set up.
+pub fn core<S: Store>(store: S) -> Arc<BenchCore<S>> {
+    let config = Config::default();
+    let ceilings = ceilings(&config);
+    let runtime = WasmRuntime::new(&EngineOptions {
+        max_instances: config.max_instances,
+        max: ceilings.max.clone(),
+        stack_bytes: config.stack_bytes,
+    })
+    .expect("an engine");
+    Arc::new(Core::new(
+        store,
+        runtime,
+        settings(&config, ceilings),
+        surroundings(),
+    ))
+}
+
+/// A core in memory.
+#[must_use]
+pub fn memory_core() -> Arc<BenchCore<MemoryStore>> {
+    core(MemoryStore::new([0; 16], Box::new(SystemClock)))
+}
+
+/// A session that has been greeted, and has pushed the guest as `bench`.
+///
+/// # Panics
+/// The guest is refused.
+pub async fn session<S: Store>(core: &Arc<BenchCore<S>>) -> BenchSession<S> {
+    let mut session = Session::new(Arc::clone(core), Identity::default());
+    let hello = Command::Hello(Hello {
+        versions: vec![1],
+        client: None,
+        credentials: None,
+    });
+    ask(&mut session, &encode(hello)).await;
+    let wasm = wat::parse_str(GUEST).expect("the guest is well-formed");
+    let push = Command::ModulePush(ModulePush {
+        name: "bench".into(),
+        wasm: wasm.into(),
+        config: None,
+        limits: None,
+        overrides: None,
+    });
+    ask(&mut session, &encode(push)).await;
+    session
+}
+
+/// A request's body.
+#[must_use]
+pub fn encode(command: Command<'_>) -> Vec<u8> {
+    Request::new(1, command).encode()
+}
+
+/// Answers one request.
+///
+/// # Panics
+/// It fails.
+pub async fn ask<S: Store>(session: &mut BenchSession<S>, body: &[u8]) {
+    let answer = session.handle(body, Instant::now()).await;
+    if let Err(error) = answer.response.outcome {
+        panic!("{error}");
+    }
+}

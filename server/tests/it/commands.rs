@@ -315,3 +315,71 @@ fn large_values_come_back_whole() {
         ),
     );
 }
+
+#[test]
+fn commands_of_later_releases_are_answered_unsupported() {
+    use crate::support::{ManualClock, START_MS, Talk, runtime};
+    use luge_protocol::{
+        CallsKill, Command, Logs, ModuleActivate, ModuleName, NoArguments, Options, Stop, Watch,
+    };
+    use luge_server::{config::Config, store::MemoryStore};
+
+    let name = || ModuleName { name: "m".into() };
+    let later = [
+        Command::ModuleActivate(ModuleActivate {
+            name: "m".into(),
+            version: 1,
+        }),
+        Command::ModuleRollback(name()),
+        Command::ModuleStats(name()),
+        Command::CallsList(NoArguments {}),
+        Command::CallsKill(CallsKill { call: 1 }),
+        Command::Logs(Logs::default()),
+        Command::Watch(Watch {
+            prefix: "a".into(),
+            keys_only: None,
+            from: None,
+        }),
+        Command::Backup(NoArguments {}),
+        Command::Stop(Stop { id: 1 }),
+    ];
+    let names: Vec<&str> = later.iter().map(Command::name).collect();
+    assert_eq!(
+        names,
+        [
+            "module.activate",
+            "module.rollback",
+            "module.stats",
+            "calls.list",
+            "calls.kill",
+            "logs",
+            "watch",
+            "backup",
+            "stop",
+        ]
+    );
+    runtime().block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = MemoryStore::new([1; 16], Box::new(clock.clone()));
+        let config = Config {
+            max_instances: 16,
+            ..Config::default()
+        };
+        let mut talk = Talk::new(store, &config, clock).await;
+        for command in later {
+            let name = command.name();
+            let error = talk.ask("", command, Options::default()).await.unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("unsupported: `{name}` is not carried out by this release")
+            );
+        }
+        let error = talk.request("call m.p x --dry-run").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unsupported: `call with dry_run` is not carried out by this release"
+        );
+        // Every other command is carried out.
+        assert_eq!(Command::NAMES.len(), names.len() + 20);
+    });
+}

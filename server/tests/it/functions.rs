@@ -647,3 +647,124 @@ fn assemblyscripts_abort_is_a_trap_with_its_message() {
     ",
     );
 }
+
+#[test]
+fn a_guest_meets_the_limits_of_keys_values_writes_and_scans() {
+    let greedy = guest(
+        "greedy",
+        "k",
+        r#"
+        (func (export "long_key") (result i32)
+            (drop (call $delete (i32.const 0) (i32.const 1025))) (i32.const 0))
+        (func (export "large_value") (result i32)
+            (drop (memory.grow (i32.const 32)))
+            (call $set (i32.const 1024) (i32.const 1) (i32.const 0) (i32.const 1048577) (i64.const 0))
+            (i32.const 0))
+        (func (export "many_keys") (result i32) (local $key i32)
+            (loop $more
+                (i32.store (i32.const 0) (local.get $key))
+                (call $set (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 0) (i64.const 0))
+                (local.set $key (i32.add (local.get $key) (i32.const 1)))
+                (br $more))
+            (i32.const 0))
+        (func (export "many_bytes") (result i32) (local $key i32)
+            (drop (memory.grow (i32.const 16)))
+            (loop $more
+                (i32.store (i32.const 0) (local.get $key))
+                (call $set (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 1048576) (i64.const 0))
+                (local.set $key (i32.add (local.get $key) (i32.const 1)))
+                (br $more))
+            (i32.const 0))
+        (func (export "many_scans") (result i32)
+            (loop $more
+                (drop (call $scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 0)))
+                (br $more))
+            (i32.const 0))
+        (func (export "unknown_flag") (result i32)
+            (drop (call $scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 4)))
+            (i32.const 0))
+        (func (export "odd_ttl") (result i32)
+            (call $set (i32.const 1024) (i32.const 1) (i32.const 0) (i32.const 0) (i64.const -2)) (i32.const 0))
+        (func (export "loud") (result i32)
+            (call $log (i32.const 5) (i32.const 0) (i32.const 0)) (i32.const 0))"#,
+    );
+    let greedy = Push {
+        limits: Some(LimitsRequest {
+            cpu_ms: Some(5_000),
+            deadline_ms: Some(60_000),
+            fuel: Some(100_000_000),
+            ..LimitsRequest::default()
+        }),
+        ..greedy
+    };
+    check(&[greedy], "
+        > call greedy.long_key
+        too_large: greedy.long_key: kv_delete: key of 1025 bytes exceeds the limit of 1024
+        > call greedy.large_value
+        too_large: greedy.large_value: kv_set: value of 1048577 bytes exceeds the limit of 1048576
+        > call greedy.many_keys
+        too_large: greedy.many_keys: kv_set: the transaction would write 10001 keys, and may write 10000
+        > call greedy.many_bytes
+        too_large: greedy.many_bytes: kv_set: the transaction would write …
+        > call greedy.many_scans
+        trap: greedy.many_scans: kv_scan: 16 scans are open already
+        > call greedy.unknown_flag
+        trap: greedy.unknown_flag: kv_scan: unknown flags 0x4
+        > call greedy.odd_ttl
+        trap: greedy.odd_ttl: kv_set: -2 is no time to live
+        > call greedy.loud
+        trap: greedy.loud: log: unknown log level 5
+        > scan
+        nothing
+    ");
+}
+
+#[test]
+fn a_spinning_guest_gives_way_to_its_neighbours() {
+    use crate::support::{ManualClock, START_MS, Talk, ask};
+    use luge_server::{config::Config, store::MemoryStore};
+    // One thread for both: the neighbour is served first only if the guest gives way.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let spin = Push {
+        limits: Some(LimitsRequest {
+            fuel: Some(9_000_000_000),
+            cpu_ms: Some(200),
+            ..LimitsRequest::default()
+        }),
+        ..guest(
+            "spin",
+            "",
+            r#"(func (export "run") (result i32) (loop $on (br $on)) (i32.const 0))"#,
+        )
+    };
+    runtime.block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = MemoryStore::new([1; 16], Box::new(clock.clone()));
+        let config = Config {
+            max_instances: 16,
+            ..Config::default()
+        };
+        let mut talk = Talk::new(store, &config, clock).await;
+        talk.push(&spin).await.unwrap();
+        let (told, order) = std::sync::mpsc::channel();
+        let (mut spinner, mut neighbour) = (talk.session(), talk.session());
+        let first = told.clone();
+        let spinning = tokio::spawn(async move {
+            let error = ask(&mut spinner, "call spin.run").await.unwrap_err();
+            first.send(error.code().name()).unwrap();
+        });
+        let serving = tokio::spawn(async move {
+            ask(&mut neighbour, "set a 1").await.unwrap();
+            told.send("served").unwrap();
+        });
+        spinning.await.unwrap();
+        serving.await.unwrap();
+        assert_eq!(
+            order.iter().collect::<Vec<_>>(),
+            ["served", "cpu_exhausted"]
+        );
+    });
+}

@@ -330,3 +330,75 @@ fn a_peer_that_goes_away_in_the_middle_disturbs_nobody() {
     assert_serves(&server);
     server.stop().unwrap();
 }
+
+#[test]
+fn a_pipeline_is_answered_in_order_and_reads_what_it_wrote() {
+    let server = server(|_| {});
+    let mut peer = Peer::greeted(server.address());
+    let mut bytes = Vec::new();
+    for id in 0..500_u64 {
+        let value = id.to_string();
+        let command = match id % 2 {
+            0 => Command::Set(luge_protocol::Set {
+                key: "k".into(),
+                value: (&value).into(),
+                ttl_ms: None,
+                keep_ttl: None,
+                condition: None,
+                return_old: None,
+            }),
+            _ => Command::Get(luge_protocol::Get { key: "k".into() }),
+        };
+        let body = Request::new(id, command).encode();
+        bytes.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
+        bytes.extend(body);
+    }
+    peer.0.write_all(&bytes).unwrap();
+    for id in 0..500_u64 {
+        let body = peer.frame().unwrap();
+        assert_eq!(luge_protocol::response_id(&body), Ok(id));
+        if id % 2 == 1 {
+            let response: Response<luge_protocol::Found> = Response::decode(&body).unwrap();
+            assert_eq!(response.outcome.unwrap().0, (id - 1).to_string());
+        }
+    }
+}
+
+#[test]
+fn a_large_reply_that_does_not_fit_into_a_frame_is_refused_and_not_cut() {
+    let server = server(|config| {
+        config.max_frame_bytes = 64 << 10;
+        config.max_value_bytes = 20 << 10;
+        config.max_module_bytes = 50 << 10;
+        config.max_page_bytes = 30 << 10;
+        config.max_call_output_bytes = 50 << 10;
+    });
+    let mut peer = Peer::greeted(server.address());
+    let value = vec![b'x'; 20 << 10];
+    for key in ["a", "b", "c", "d"] {
+        peer.send(&Command::Set(luge_protocol::Set {
+            key: key.into(),
+            value: (&value).into(),
+            ttl_ms: None,
+            keep_ttl: None,
+            condition: None,
+            return_old: None,
+        }));
+        peer.frame().unwrap();
+    }
+    peer.send(&Command::Mget(luge_protocol::Mget {
+        keys: ["a", "b", "c", "d"].map(Into::into).to_vec(),
+    }));
+    let (id, error) = peer.error();
+    assert_eq!(id, 5);
+    assert!(
+        error.starts_with("too_large: a reply of more than"),
+        "{error}"
+    );
+    peer.send(&Command::Scan(luge_protocol::Scan::default()));
+    let response: Response<luge_protocol::ScanReply> =
+        Response::decode(&peer.frame().unwrap()).unwrap();
+    // A page ends with the entry that reaches its limit, which a frame has room for.
+    let page = response.outcome.unwrap();
+    assert_eq!((page.0.len(), page.1.as_deref()), (2, Some(&b"b"[..])));
+}

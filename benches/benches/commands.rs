@@ -1,0 +1,82 @@
+//! Requests through a session, from the request's bytes to the reply as a value: no socket. Over the
+//! memory store, so that what is measured is ours; over sled for comparison.
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use luge_benches::{BenchCore, ask, core, encode, memory_core, session};
+use luge_protocol::{Call, Command, Get, Set};
+use luge_server::server::SystemClock;
+use luge_server::store::Store;
+use luge_server::store::sled::{SledOptions, SledStore};
+use tokio::runtime::Runtime;
+
+fn requests(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    through(criterion, &runtime, "memory", &memory_core());
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = SledOptions {
+        cache_bytes: 64 << 20,
+        max_history_bytes: 64 << 20,
+        max_waiting_commits: 1024,
+    };
+    let sled =
+        SledStore::open(folder.path(), [0; 16], Box::new(SystemClock), &options).expect("a store");
+    let core = core(sled);
+    through(criterion, &runtime, "sled", &core);
+    runtime.block_on(core.store.close()).expect("it closes");
+}
+
+fn through<S: Store>(
+    criterion: &mut Criterion,
+    runtime: &Runtime,
+    store: &str,
+    core: &Arc<BenchCore<S>>,
+) {
+    let session = Arc::new(tokio::sync::Mutex::new(runtime.block_on(session(core))));
+    let value = [b'v'; 64];
+    let set = |key: &'static str| {
+        encode(Command::Set(Set {
+            key: key.into(),
+            value: (&value).into(),
+            ttl_ms: None,
+            keep_ttl: None,
+            condition: None,
+            return_old: None,
+        }))
+    };
+    let get = |key: &'static str| encode(Command::Get(Get { key: key.into() }));
+    let call = |name: &'static str| {
+        encode(Command::Call(Call {
+            procedure: name.into(),
+            arguments: b"".into(),
+            dry_run: None,
+            limits: None,
+        }))
+    };
+    let hooked = "hooked:user:1234567890";
+    runtime.block_on(async {
+        ask(&mut *session.lock().await, &set("plain:user:1234567890")).await;
+        ask(&mut *session.lock().await, &set(hooked)).await;
+    });
+    let mut group = criterion.benchmark_group("requests");
+    group.throughput(Throughput::Elements(1));
+    for (name, body) in [
+        ("get", get("plain:user:1234567890")),
+        ("get with a request hook", get(hooked)),
+        ("set", set("plain:user:1234567890")),
+        ("call of a procedure that does nothing", call("bench.noop")),
+        ("call of a transfer", call("bench.transfer")),
+    ] {
+        group.bench_function(BenchmarkId::new(name, store), |bencher| {
+            bencher.to_async(runtime).iter(|| async {
+                ask(&mut *session.lock().await, &body).await;
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, requests);
+criterion_main!(benches);
