@@ -86,6 +86,8 @@ settings! {
         "a value is read and written whole";
     max_module_bytes: usize = 4 << 20, "bytes",
         "a Go module has about 2 MiB; compiling takes time in proportion";
+    max_modules: usize = 1_000, "modules",
+        "each is kept compiled in memory";
     max_request_keys: usize = 10_000, "keys",
         "keys of one mget, del or exists, and parts of one batch";
     max_page_entries: usize = 10_000, "entries",

@@ -150,6 +150,7 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
         },
         max_frame_bytes: config.max_frame_bytes,
         max_module_bytes: config.max_module_bytes,
+        max_modules: config.max_modules,
         writes: WriteLimits {
             keys: config.call_write_keys,
             bytes: config.call_write_bytes,

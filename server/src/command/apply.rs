@@ -20,6 +20,10 @@ pub async fn apply<S: Snapshot>(
 ) -> Result<(), CommandError> {
     match &part.verdict {
         Verdict::Proceed if part.outcome == Outcome::Pending => {}
+        // An answer stands for the value; whether the key is there, how long, and in which version is
+        // the store's to tell.
+        Verdict::Responded(_)
+            if matches!(part.action, Action::Exists | Action::Ttl | Action::Check(_)) => {}
         Verdict::Responded(value) => {
             part.outcome = Outcome::Value {
                 value: value.clone(),
@@ -177,13 +181,15 @@ async fn persist<S: Snapshot>(
     transaction: &mut Transaction<S>,
     part: &Part,
 ) -> Result<Outcome, CommandError> {
+    // A hook may have put a time to live in the place of none.
+    let ttl = part.ttl.unwrap_or(TimeToLive::Forever);
+    if ttl != TimeToLive::Forever {
+        return Ok(changed(transaction.expire(&part.key, ttl).await?));
+    }
     match transaction.get(&part.key).await? {
         Some(Live {
             ttl_ms: Some(_), ..
-        }) => {
-            transaction.expire(&part.key, TimeToLive::Forever).await?;
-            Ok(Outcome::Done)
-        }
+        }) => Ok(changed(transaction.expire(&part.key, ttl).await?)),
         _ => Ok(Outcome::Absent),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use luge_protocol::ErrorCode;
+use luge_protocol::{ErrorCode, HookCommand};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
@@ -185,6 +185,15 @@ impl<S: Snapshot> Call<S> {
         self.random = random;
     }
 
+    /// What the call is given.
+    ///
+    /// # Errors
+    /// A trap in initialisation, which is the same for every call, and in describers.
+    pub fn input(&self) -> Result<Bytes, Stop> {
+        self.check_running()?;
+        Ok(self.input.clone())
+    }
+
     /// Appends to the output.
     ///
     /// # Errors
@@ -360,9 +369,13 @@ impl<S: Snapshot> Call<S> {
             .ok_or_else(|| Stop::trap("only hooks have a request"))
     }
 
-    /// The value that the key had before the request.
+    /// The value that the key had before the request. A `call` has none: its key is a name.
     pub async fn request_previous(&mut self) -> Result<Option<Live>, Stop> {
-        let key = self.view()?.key.clone();
+        let view = self.view()?;
+        if view.command == HookCommand::Call {
+            return Ok(None);
+        }
+        let key = view.key.clone();
         Ok(self.transaction()?.get_before(&key).await?)
     }
 

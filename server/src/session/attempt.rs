@@ -36,7 +36,7 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     pub(super) request: RequestContext,
     arrived: Instant,
     deadline: Option<Instant>,
-    /// One instance for each module that has been called.
+    /// One instance for each module whose hooks have been called.
     instances: HashMap<String, Option<R::Instance>>,
     /// What the caller of a procedure lowers its limits to.
     lowered: LimitsRequest,
@@ -386,10 +386,16 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             cpu,
             deadline,
         };
-        let instance = self
-            .instances
-            .entry(module.description.name.clone())
-            .or_default();
+        let mut own = None;
+        let instance = match stage {
+            // A procedure has an instance to itself: hooks leave nothing in it, and hooks must not run
+            // in one whose memory the caller has lowered.
+            Stage::Procedure => &mut own,
+            _ => self
+                .instances
+                .entry(module.description.name.clone())
+                .or_default(),
+        };
         let ended = self
             .core
             .runtime

@@ -28,10 +28,12 @@ enum Decision {
     PassOver,
 }
 
-/// What is left of a phase's time.
-struct PhaseTime {
+/// What is left of a phase's bounds.
+struct PhaseBudget {
     left: Duration,
     limit: Duration,
+    /// What hooks may still put into the place of values, in bytes.
+    bytes_left: usize,
 }
 
 impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
@@ -41,10 +43,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         plan: &mut Plan,
     ) -> Result<Option<ErrorReply>, Abort> {
         let is_scan = matches!(plan.shape, Shape::Scan { .. });
-        let mut time = self.phase_time();
+        let mut budget = self.phase_budget();
         let mut refused = None;
         for part in &mut plan.parts {
-            self.request_hooks_of(part, &mut time, &mut refused).await?;
+            self.request_hooks_of(part, &mut budget, &mut refused)
+                .await?;
             let Verdict::Blocked(block) = &part.verdict else {
                 continue;
             };
@@ -58,14 +61,17 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
     async fn request_hooks_of(
         &mut self,
         part: &mut Part,
-        time: &mut PhaseTime,
+        budget: &mut PhaseBudget,
         refused: &mut Option<ErrorReply>,
     ) -> Result<(), Abort> {
         let registry = self.registry;
         let (command, key) = (part.hook_command(), part.key.clone());
         for hook in registry.hooks(command, Phase::Request, &key) {
             let view = view(part, ResponseStatus::Ok, None);
-            match self.run_hook(hook, Stage::RequestHook, view, time).await? {
+            match self
+                .run_hook(hook, Stage::RequestHook, view, budget)
+                .await?
+            {
                 Decision::Continue(changed) => {
                     part.value = changed.value;
                     part.ttl = changed.ttl;
@@ -95,7 +101,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         refused: Option<&ErrorReply>,
     ) -> Result<Option<ErrorReply>, Abort> {
         let is_scan = matches!(plan.shape, Shape::Scan { .. });
-        let mut time = self.phase_time();
+        let mut budget = self.phase_budget();
         let mut blocked: Option<ErrorReply> = None;
         for part in &mut plan.parts {
             let registry = self.registry;
@@ -104,7 +110,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
                 let (status, response) = status(part, refused.or(blocked.as_ref()));
                 let view = view(part, status, response);
                 match self
-                    .run_hook(hook, Stage::ResponseHook, view, &mut time)
+                    .run_hook(hook, Stage::ResponseHook, view, &mut budget)
                     .await?
                 {
                     Decision::Continue(changed) => answer_instead(part, status, changed),
@@ -126,9 +132,13 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         Ok(blocked)
     }
 
-    fn phase_time(&self) -> PhaseTime {
+    fn phase_budget(&self) -> PhaseBudget {
         let limit = self.core.settings.phase_cpu;
-        PhaseTime { left: limit, limit }
+        PhaseBudget {
+            left: limit,
+            limit,
+            bytes_left: self.core.settings.max_frame_bytes,
+        }
     }
 
     async fn run_hook(
@@ -136,13 +146,14 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         entry: &Arc<HookEntry<R::Module>>,
         stage: Stage,
         view: HookView,
-        time: &mut PhaseTime,
+        budget: &mut PhaseBudget,
     ) -> Result<Decision, Abort> {
-        if time.left.is_zero() {
-            return Ok(Decision::Refuse(self.out_of_time(entry, time)));
+        if budget.left.is_zero() {
+            return Ok(Decision::Refuse(self.out_of_time(entry, budget)));
         }
         let (module, command) = (&entry.module, view.command);
         let savepoint = self.transaction()?.savepoint();
+        let before = (place(view.value.as_ref()), place(view.response.as_ref()));
         let setup = |call: &mut Call<S::Snapshot>| call.view = Some(view);
         let (end, outcome, usage) = self
             .call(
@@ -150,11 +161,20 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
                 &entry.hook.hook,
                 stage,
                 &module.limits,
-                time.left,
+                budget.left,
                 setup,
             )
             .await?;
-        time.left = time.left.saturating_sub(usage.cpu);
+        budget.left = budget.left.saturating_sub(usage.cpu);
+        let bytes = end.output.len()
+            + end
+                .view
+                .as_ref()
+                .map_or(0, |view| changed_bytes(view, before));
+        if bytes > budget.bytes_left {
+            return Ok(Decision::Refuse(self.too_much()));
+        }
+        budget.bytes_left -= bytes;
         let name = &module.description.name;
         let decision = match (outcome, end.view) {
             (Ok(0), Some(view)) => return Ok(Decision::Continue(view)),
@@ -173,8 +193,8 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             Err(failure) => {
                 self.transaction()?.undo_to(savepoint);
                 self.drop_instance(name);
-                if time.left.is_zero() {
-                    return Ok(Decision::Refuse(self.out_of_time(entry, time)));
+                if budget.left.is_zero() {
+                    return Ok(Decision::Refuse(self.out_of_time(entry, budget)));
                 }
                 Ok(self.deal_with(entry, failure))
             }
@@ -196,15 +216,36 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         }
     }
 
-    fn out_of_time(&self, entry: &HookEntry<R::Module>, time: &PhaseTime) -> ErrorReply {
+    fn too_much(&self) -> ErrorReply {
+        let limit = self.core.settings.max_frame_bytes;
+        let message =
+            format!("what hooks put into the place of values exceeds the limit of {limit} bytes");
+        ErrorReply::new(ErrorCode::TooLarge, message)
+    }
+
+    fn out_of_time(&self, entry: &HookEntry<R::Module>, budget: &PhaseBudget) -> ErrorReply {
         let message = format!(
             "the hooks of this phase used up their {:?} of cpu time together",
-            time.limit
+            budget.limit
         );
         let failure = Failure::new(ErrorCode::CpuExhausted, message);
         let (module, hook) = (&entry.module.description.name, &entry.hook.hook);
         refusal::failed_hook(module, hook, self.request.request, failure)
     }
+}
+
+/// Where a value lies: one that a hook has put in its place lies elsewhere.
+fn place(value: Option<&Bytes>) -> Option<usize> {
+    value.map(|value| value.as_ptr().addr())
+}
+
+/// The bytes that a hook has put into the place of others.
+fn changed_bytes(view: &HookView, before: (Option<usize>, Option<usize>)) -> usize {
+    let changed = |value: &Option<Bytes>, before| match value {
+        Some(value) if place(Some(value)) != before => value.len(),
+        _ => 0,
+    };
+    changed(&view.value, before.0) + changed(&view.response, before.1)
 }
 
 /// What a number other than 0 and 1 means.
@@ -288,6 +329,10 @@ fn answer_instead(part: &mut Part, status: ResponseStatus, changed: HookView) {
     let Some(response) = changed.response else {
         return;
     };
+    // What tells no value heeds only a block and an absence.
+    if matches!(part.action, Action::Exists | Action::Ttl | Action::Check(_)) {
+        return;
+    }
     match (&mut part.outcome, status) {
         (_, ResponseStatus::Error | ResponseStatus::Blocked) => {}
         (Outcome::Value { value, .. }, _) => *value = response,

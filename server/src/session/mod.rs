@@ -58,6 +58,8 @@ pub struct Settings {
     pub max_frame_bytes: usize,
     /// A module's binary, in bytes.
     pub max_module_bytes: usize,
+    /// Registered modules.
+    pub max_modules: usize,
     /// What a plain command's transaction may write.
     pub writes: WriteLimits,
     /// The limits of calls.

@@ -358,6 +358,13 @@ fn check_push<S: Store, R: Runtime<S::Snapshot>>(
         let message = format!("the module of {size} bytes exceeds the limit of {limit}");
         return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
     }
+    let registry = core.registry.load();
+    let (count, limit) = (registry.modules().len(), core.settings.max_modules);
+    if count >= limit && registry.module(&push.name).is_none() {
+        let message =
+            format!("{count} modules are registered, and the limit is {limit}; remove one first");
+        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
+    }
     let config = push.config.iter().flatten();
     let size: usize = config.map(|(key, value)| key.len() + value.len()).sum();
     if size > MAX_CONFIG_BYTES {

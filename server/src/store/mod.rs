@@ -21,7 +21,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
-pub use memory::MemoryStore;
+pub use memory::{MemorySnapshot, MemoryStore};
 
 /// The number of a commit: store-wide, ascending, never reused. 0 is before the first.
 pub type Sequence = u64;

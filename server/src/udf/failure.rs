@@ -15,7 +15,8 @@ pub(super) fn failure(
 ) -> Failure {
     let (code, message) = sort(error, limits);
     let backtrace = backtrace(error);
-    if code == ErrorCode::Trap && has_refused_memory {
+    // An instance that does not even begin within its limit ends without a trap.
+    if matches!(code, ErrorCode::Trap | ErrorCode::Internal) && has_refused_memory {
         let limit = limits.memory_bytes;
         let message = format!(
             "the function failed after its memory met the limit of {limit} bytes: {message}"

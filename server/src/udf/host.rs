@@ -48,7 +48,7 @@ pub(super) fn linker<S: Snapshot>(engine: &Engine) -> wasmtime::Result<Linker<Ho
 
 fn link_input_and_output<S: Snapshot>(linker: &mut Linker<HostState<S>>) -> wasmtime::Result<()> {
     host!(linker, "input", price::LOOK, (off: u32, buf: u32, cap: u32) -> i64, |guest, off, buf, cap| {
-        let input = guest.call.input.clone();
+        let input = guest.call.input()?;
         guest.copy_out(Some(&input), off, buf, cap)
     });
     host!(linker, "output_write", price::OUTPUT, (ptr: u32, len: u32), |guest, ptr, len| {

@@ -684,3 +684,36 @@ fn a_blocked_entry_of_a_scan_is_left_out_and_a_failed_hook_refuses_all_of_it() {
     ",
     );
 }
+
+#[test]
+fn what_hooks_put_in_the_place_of_values_is_bounded_as_a_whole() {
+    // Each answer has 60,000 bytes, far below an output's limit; nobody asked how many keys there are.
+    let inflate = hooks(
+        "inflate",
+        &[
+            r#"{"hook": "answer", "phase": "request", "commands": ["get"], "prefix": "a", "on_failure": "continue"}"#,
+            r#"{"hook": "swell", "phase": "response", "commands": ["get"], "prefix": "b"}"#,
+        ],
+        "",
+        r#"
+        (func (export "answer") (result i32) (call $output (i32.const 0) (i32.const 60000)) (i32.const 2))
+        (func (export "swell") (result i32) (call $set_response (i32.const 0) (i32.const 60000)) (i32.const 0))"#,
+    );
+    let small = |config: &mut luge_server::config::Config| {
+        config.max_frame_bytes = 100_000;
+        config.max_value_bytes = 60_000;
+        config.phase_cpu_ms = 10_000;
+    };
+    check_with(
+        &[inflate],
+        small,
+        "
+        > exists a1
+        0
+        > mget a1 a2
+        too_large: what hooks put into the place of values exceeds the limit of 100000 bytes
+        > mget b1 b2
+        too_large: what hooks put into the place of values exceeds the limit of 100000 bytes
+    ",
+    );
+}

@@ -8,6 +8,8 @@
 
 mod support;
 
+/// The guest ABI's page, held to the code.
+mod abi;
 /// Plain commands, as transcripts.
 mod commands;
 /// Procedures, limits, traps and describers.
