@@ -408,6 +408,7 @@ impl<S: Snapshot> Call<S> {
 
     /// Refuses a value over the limit.
     pub fn check_value(&self, value: &[u8]) -> Result<(), Stop> {
+        self.check_running()?;
         let (length, limit) = (value.len(), self.max_value_bytes);
         if length > limit {
             let message = format!("value of {length} bytes exceeds the limit of {limit}");
@@ -435,6 +436,7 @@ impl<S: Snapshot> Call<S> {
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), Stop> {
+        self.check_running()?;
         let (length, limit) = (key.len(), self.max_key_bytes);
         if length == 0 {
             return Err(Stop::trap("a key has at least 1 byte"));

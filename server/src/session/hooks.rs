@@ -171,11 +171,13 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
                 .view
                 .as_ref()
                 .map_or(0, |view| changed_bytes(view, before));
+        let name = &module.description.name;
         if bytes > budget.bytes_left {
+            self.transaction()?.undo_to(savepoint);
+            self.drop_instance(name);
             return Ok(Decision::Refuse(self.too_much()));
         }
         budget.bytes_left -= bytes;
-        let name = &module.description.name;
         let decision = match (outcome, end.view) {
             (Ok(0), Some(view)) => return Ok(Decision::Continue(view)),
             (Ok(1), _) => {

@@ -141,10 +141,12 @@ impl Exchange {
 
     /// Gives the call its request.
     pub(super) fn begin(&self, call: &mut Call) {
-        let previous = call
-            .transaction
-            .get(&self.key)
-            .map(|entry| entry.value.clone());
+        // The key of a call is a name.
+        let stored = match self.command {
+            Command::Call => None,
+            _ => call.transaction.get(&self.key),
+        };
+        let previous = stored.map(|entry| entry.value.clone());
         let value = match self.delta {
             None => self.value.clone(),
             Some(delta) => {
