@@ -1,4 +1,13 @@
-//! The meter: how long a call has been running, and whether it may go on.
+//! The meter: how much cpu time a call has used, and whether it may go on.
+//!
+//! The clock of a thread's cpu time is a system call, and most calls are over before the first tick.
+//! So the meter reads the wall clock, which costs little and can only count too much, and asks the
+//! cpu clock once a call has met a tick: a thread that had to wait for a processor has not used it.
+//!
+//! ```text
+//!   begin ──────── tick, suspended ······ resumed ───────── tick, suspended ······ resumed ──── end
+//!   at most FIRST_SEGMENT counts          cpu clock, read on both ends of each segment
+//! ```
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,8 +17,16 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use luge_protocol::ErrorCode;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::function::{Budget, Stop};
+
+/// The most that counts of the time before a call's first suspension, where the cpu clock was not
+/// read: a tick has 1 ms, and the longest single operation of a guest a few.
+const FIRST_SEGMENT: Duration = Duration::from_millis(5);
+
+/// What stands for a cpu clock that was not read.
+const UNREAD: u64 = u64::MAX;
 
 /// Measures one call. The call and its suspensions share it.
 pub(super) struct Meter {
@@ -18,35 +35,40 @@ pub(super) struct Meter {
     cpu: Duration,
     /// The limit that the message names: `cpu` may be less, where a phase's time is running out.
     cpu_limit: Duration,
-    /// Nanoseconds of suspension so far.
-    suspended_ns: AtomicU64,
+    /// What the segments before this one have used, in nanoseconds.
+    used_ns: AtomicU64,
+    /// When this segment began, in nanoseconds since `begun`.
+    segment_ns: AtomicU64,
+    /// The thread's cpu clock then, in nanoseconds.
+    segment_cpu_ns: AtomicU64,
 }
 
 impl Meter {
     pub(super) fn start(budget: &Budget) -> Arc<Self> {
-        Arc::new(Self {
-            begun: now(),
-            deadline: budget.deadline,
-            cpu: budget.cpu.min(budget.limits.cpu),
-            cpu_limit: budget.limits.cpu,
-            suspended_ns: AtomicU64::new(0),
-        })
+        let cpu = budget.cpu.min(budget.limits.cpu);
+        Self::new(budget.deadline, cpu, budget.limits.cpu)
     }
 
     /// A meter with no time on it.
     pub(super) fn idle() -> Arc<Self> {
+        Self::new(now(), Duration::ZERO, Duration::ZERO)
+    }
+
+    fn new(deadline: Instant, cpu: Duration, cpu_limit: Duration) -> Arc<Self> {
         Arc::new(Self {
             begun: now(),
-            deadline: now(),
-            cpu: Duration::ZERO,
-            cpu_limit: Duration::ZERO,
-            suspended_ns: AtomicU64::new(0),
+            deadline,
+            cpu,
+            cpu_limit,
+            used_ns: AtomicU64::new(0),
+            segment_ns: AtomicU64::new(0),
+            segment_cpu_ns: AtomicU64::new(UNREAD),
         })
     }
 
-    /// The time running so far.
+    /// The cpu time used so far.
     pub(super) fn used(&self) -> Duration {
-        self.used_at(now())
+        self.before() + self.segment(now())
     }
 
     /// Refuses to go on where a limit is reached.
@@ -56,7 +78,8 @@ impl Meter {
             let message = "the deadline passed while the function was running".to_owned();
             return Err(Stop::Failed(ErrorCode::DeadlineExceeded, message));
         }
-        if self.used_at(now) < self.cpu {
+        let is_certainly_below = self.before() + self.segment_wall(now) < self.cpu;
+        if is_certainly_below || self.before() + self.segment(now) < self.cpu {
             return Ok(());
         }
         let message = if self.cpu < self.cpu_limit {
@@ -70,21 +93,49 @@ impl Meter {
         Err(Stop::Failed(ErrorCode::CpuExhausted, message))
     }
 
-    fn used_at(&self, now: Instant) -> Duration {
-        let suspended = Duration::from_nanos(self.suspended_ns.load(Ordering::Relaxed));
-        now.duration_since(self.begun).saturating_sub(suspended)
+    fn before(&self) -> Duration {
+        Duration::from_nanos(self.used_ns.load(Ordering::Relaxed))
+    }
+
+    /// The cpu time of the segment under way.
+    fn segment(&self, now: Instant) -> Duration {
+        match self.segment_cpu_ns.load(Ordering::Relaxed) {
+            UNREAD => self.segment_wall(now).min(FIRST_SEGMENT),
+            began => Duration::from_nanos(thread_cpu_ns().saturating_sub(began)),
+        }
+    }
+
+    fn segment_wall(&self, now: Instant) -> Duration {
+        let began = Duration::from_nanos(self.segment_ns.load(Ordering::Relaxed));
+        now.duration_since(self.begun).saturating_sub(began)
+    }
+
+    fn end_segment(&self) {
+        let used = nanos(self.segment(now()));
+        self.used_ns.fetch_add(used, Ordering::Relaxed);
+    }
+
+    /// Begins a segment, on whichever thread the call goes on.
+    fn begin_segment(&self) {
+        self.segment_ns
+            .store(nanos(now().duration_since(self.begun)), Ordering::Relaxed);
+        self.segment_cpu_ns
+            .store(thread_cpu_ns(), Ordering::Relaxed);
     }
 }
 
-/// A suspension: gives way once, and does not count as time running.
+/// A suspension: gives way once, and does not count as time used.
 pub(super) struct GiveWay {
     meter: Arc<Meter>,
-    since: Option<Instant>,
+    is_suspended: bool,
 }
 
 impl GiveWay {
     pub(super) fn new(meter: Arc<Meter>) -> Self {
-        Self { meter, since: None }
+        Self {
+            meter,
+            is_suspended: false,
+        }
     }
 }
 
@@ -92,15 +143,26 @@ impl Future for GiveWay {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(since) = self.since else {
-            self.since = Some(now());
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        };
-        let nanos = u64::try_from(now().duration_since(since).as_nanos()).unwrap_or(u64::MAX);
-        self.meter.suspended_ns.fetch_add(nanos, Ordering::Relaxed);
-        Poll::Ready(())
+        if self.is_suspended {
+            self.meter.begin_segment();
+            return Poll::Ready(());
+        }
+        self.is_suspended = true;
+        self.meter.end_segment();
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(UNREAD - 1)
+}
+
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 #[expect(
