@@ -188,6 +188,23 @@ fn the_rate_limiter_does_not_count_what_it_refuses_itself() {
 }
 
 #[test]
+fn the_rate_limiters_counts_are_its_own() {
+    check(
+        &[built("rate-limiter")],
+        "
+        > get a
+        nil
+        > del ratelimit:peer:127.0.0.1
+        blocked: the counts below ratelimit: are the limiter's
+        > set ratelimit:peer:127.0.0.1 x
+        blocked: the counts below ratelimit: are the limiter's
+        > exists ratelimit:peer:127.0.0.1
+        1
+    ",
+    );
+}
+
+#[test]
 fn a_setting_of_the_rate_limiter_that_is_no_number_blocks_with_its_name() {
     check(&[built("rate-limiter").config("limit", "many")], "
         > get a
@@ -656,7 +673,7 @@ fn every_built_module_is_shown_with_what_it_says_of_itself() {
         ("json-validator", "hooks validate"),
         ("leaderboard", "procedures rank submit top"),
         ("masker", "hooks mask"),
-        ("rate-limiter", "hooks limit"),
+        ("rate-limiter", "hooks guard limit"),
         ("text", "procedures process"),
     ]);
     runtime().block_on(async {

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Clients are told apart by user, or, without one, by network address. `limit` is 1000 requests unless it is given,
-//! `window_ms` 60,000; a `--prefix` counts only requests for those keys.
+//! `window_ms` 60,000; `--hook limit --prefix P` counts only requests for the keys that begin with P. The counts lie under
+//! `ratelimit:`, which clients may read and not change.
 //!
 //! **The window slides.** An exact one would keep the time of every request; this one keeps two counts, of the current
 //! window and of the one before, and takes the earlier to be spread evenly:
@@ -24,7 +25,7 @@
 
 use std::time::Duration;
 
-use luge_udf::{Block, config, context, decimal, hook, kv};
+use luge_udf::{Block, Request, config, context, decimal, hook, kv};
 
 luge_udf::module! { description = "Limits how many requests a client makes in a window of time" }
 
@@ -59,6 +60,16 @@ fn limit() -> Result<(), Block> {
     // After two windows the counts say nothing any more.
     let ttl = Duration::from_millis(window_ms.unsigned_abs().saturating_mul(2));
     kv::set_with_ttl(key, counts.text(), ttl);
+    Ok(())
+}
+
+/// Keeps clients from changing their counts.
+#[hook(request, commands = "set, del, expire", prefix = "ratelimit:")]
+fn guard(request: &Request) -> Result<(), Block> {
+    // A push may move the hook to another prefix, whose keys are none of its business.
+    if request.key().starts_with(PREFIX.as_bytes()) {
+        return Err("the counts below ratelimit: are the limiter's".into());
+    }
     Ok(())
 }
 
@@ -158,6 +169,14 @@ mod tests {
             .with_config("window_ms", "1000");
         host.now_ms = 1_000_000;
         host
+    }
+
+    #[test]
+    fn clients_cannot_change_their_counts() {
+        let mut host = host();
+        let own = host.hook::<guard>(&Exchange::set("ratelimit:peer:127.0.0.1", "0 0 0"));
+        assert!(matches!(own.answer, Answer::Block(_)));
+        assert!(!host.hook::<guard>(&Exchange::set("other", "1")).ran);
     }
 
     fn request(host: &mut Host) -> Answer {
