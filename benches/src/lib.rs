@@ -26,7 +26,7 @@ pub const GUEST: &str = r#"(module
     (memory (export "memory") 1)
     (data (i32.const 0) "ab")
     (data (i32.const 16) "{\22procedure\22:\22noop\22}\0a{\22procedure\22:\22touch\22}\0a{\22procedure\22:\22thousand\22}\0a{\22procedure\22:\22transfer\22}\0a{\22hook\22:\22pass\22,\22phase\22:\22request\22,\22commands\22:[\22get\22],\22prefix\22:\22hooked:\22}")
-    (func (export "metadata") (result i32) (call $output (i32.const 16) (i32.const 170)) (i32.const 0))
+    (func (export "metadata") (result i32) (call $output (i32.const 16) (i32.const 164)) (i32.const 0))
     (func (export "noop") (result i32) (i32.const 0))
     (func (export "touch") (result i32)
         (i32.store (i32.const 1024) (i32.const 1)) (i32.store (i32.const 32768) (i32.const 1)) (i32.const 0))

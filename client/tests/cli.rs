@@ -273,6 +273,36 @@ async fn a_module_is_pushed_listed_shown_and_removed() {
 }
 
 #[tokio::test]
+async fn a_push_can_change_one_hook_of_a_module() {
+    const GREETER: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../udfs/examples/built/greeter.wasm"
+    );
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let push = |hook| {
+        let options = [
+            "module", "push", "greeter", GREETER, "--hook", hook, "--prefix", "now:", "--json",
+        ];
+        luge(address, options)
+    };
+    let pushed = push("answer").await.json();
+    let hooks = pushed["hooks"].as_array().unwrap();
+    let prefixes: Vec<_> = hooks
+        .iter()
+        .map(|hook| (hook["hook"].as_str(), hook["prefix"].as_str()))
+        .collect();
+    let expected = [
+        (Some("answer"), Some("now:")),
+        (Some("refuse"), Some("virtual:")),
+    ];
+    assert_eq!(prefixes, expected);
+    let unknown = push("nobody").await;
+    unknown.fails("error: invalid_module: ");
+    assert!(unknown.stderr.contains("nobody"), "{}", unknown.stderr);
+}
+
+#[tokio::test]
 async fn calls_take_and_return_json() {
     let server = luge_server::testing::start().await;
     let address = server.address();

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use luge_server::config::{Config, ConfigError, LogFormat};
+use luge_server::net::Stopper;
 use luge_server::server::{Server, stopper};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+mod demo;
 mod show;
 
 /// A key-value server that its clients program in WebAssembly.
@@ -28,6 +30,8 @@ enum Command {
     Serve(SettingFlags),
     /// Print the configuration in force: every setting with its unit and its reason.
     Config(SettingFlags),
+    /// Show what Luge does, with a server of its own in a temporary folder.
+    Demo,
 }
 
 #[derive(Args)]
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
             .load()
             .map(|config| show::config(&config))
             .map_err(|error| error.to_string()),
+        Some(Command::Demo) => demo::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,27 +116,32 @@ fn serve(settings: &SettingFlags) -> Result<(), String> {
         .build()
         .map_err(|error| format!("can't start the runtime: {error}"))?;
     runtime.block_on(async {
+        // Before anybody is told that the server is ready, or a signal could still end it out of order.
+        let (stopper, stopping) = stopper();
+        stop_at_signals(stopper).map_err(|error| format!("no signals: {error}"))?;
         let server = Server::start(&config)
             .await
             .map_err(|error| error.to_string())?;
-        let (stopper, stopping) = stopper();
-        let mut terminated =
-            signal(SignalKind::terminate()).map_err(|error| format!("no signals: {error}"))?;
-        let mut interrupted =
-            signal(SignalKind::interrupt()).map_err(|error| format!("no signals: {error}"))?;
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminated.recv() => {}
-                _ = interrupted.recv() => {}
-            }
-            tracing::info!("stopping: what runs may finish");
-            stopper.stop();
-        });
         server
             .run(stopping)
             .await
             .map_err(|error| error.to_string())
     })
+}
+
+/// Stops the server at SIGTERM and Ctrl-C.
+fn stop_at_signals(stopper: Stopper) -> std::io::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        tracing::info!("stopping: what runs may finish");
+        stopper.stop();
+    });
+    Ok(())
 }
 
 fn start_log(config: &Config) -> Result<(), String> {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use luge_client::{DEFAULT_PORT, OnFailure};
 
 use crate::units;
@@ -147,6 +147,7 @@ pub(crate) enum Module {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("changes").multiple(true)))]
 pub(crate) struct Push {
     /// 1 to 64 letters, digits, _ and -, beginning with a letter
     pub(crate) name: String,
@@ -168,14 +169,22 @@ pub(crate) struct Push {
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) deadline: Option<Duration>,
     /// The prefix of keys that the module's hooks run for, in place of their own
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", group = "changes")]
     pub(crate) prefix: Option<OsString>,
     /// The place of the module's hooks among all hooks, in place of their own
-    #[arg(long, allow_negative_numbers = true, value_name = "N")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "N",
+        group = "changes"
+    )]
     pub(crate) order: Option<i32>,
     /// What a hook's failure means for the request, in place of their own
-    #[arg(long, value_name = "RULE")]
+    #[arg(long, value_name = "RULE", group = "changes")]
     pub(crate) on_failure: Option<Rule>,
+    /// The one hook that --prefix, --order and --on-failure are for [default: all of the module]
+    #[arg(long, value_name = "NAME", requires = "changes")]
+    pub(crate) hook: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -286,6 +295,8 @@ mod tests {
         assert!(parse("set k v --if-absent --if-version 3").is_err());
         assert!(parse("call m.p {} --raw x").is_err());
         assert!(parse("del").is_err());
+        assert!(parse("module push m f --hook h").is_err());
+        assert!(parse("module push m f --hook h --prefix p --order 1").is_ok());
     }
 
     #[test]

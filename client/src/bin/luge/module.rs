@@ -59,19 +59,19 @@ async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Fai
         memory_bytes: arguments.memory,
         ..LimitsRequest::default()
     };
-    let every_hook = HookOverride {
-        hook: None,
+    let change = HookOverride {
+        hook: arguments.hook,
         prefix: arguments
             .prefix
             .map(|prefix| Key::from(prefix.into_encoded_bytes())),
         order: arguments.order,
         on_failure: arguments.on_failure.map(OnFailure::from),
     };
-    let unchanged = every_hook == HookOverride::default();
+    let unchanged = change == HookOverride::default();
     let options = PushOptions {
         config: arguments.config.into_iter().collect(),
         limits,
-        overrides: if unchanged { vec![] } else { vec![every_hook] },
+        overrides: if unchanged { vec![] } else { vec![change] },
     };
     Ok(client
         .module_push(&arguments.name, &module, options)

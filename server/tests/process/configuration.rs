@@ -1,0 +1,97 @@
+//! What `config` prints, and which source wins.
+
+use luge_server::config::Config;
+
+use crate::support::{program, run};
+
+#[test]
+fn every_setting_is_printed_with_its_unit_and_its_reason() {
+    let text = run(program(["config"])).prints();
+    for field in Config::FIELDS {
+        let value = format!("\n{} = ", field.name);
+        let (above, _) = text.split_once(&value).unwrap_or_else(|| panic!("{value}"));
+        let comment = above.rsplit("\n\n").next().unwrap();
+        assert!(comment.starts_with('#'), "{comment}");
+        assert!(comment.contains(field.reason), "{comment}");
+        assert!(comment.contains(field.unit), "{comment}");
+        assert!(!field.reason.is_empty());
+    }
+    let settings = text
+        .lines()
+        .filter(|line| line.contains(" = ") && !line.starts_with('#'));
+    assert_eq!(settings.count(), Config::FIELDS.len());
+}
+
+#[test]
+fn what_is_printed_is_a_configuration_file_that_means_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("luge.toml");
+    let data = r#"a "folder" with \ in it, a	tab and an ö"#;
+    let printed = run(program([
+        "config",
+        "--data",
+        data,
+        "--no-auth",
+        "--log",
+        "info,luge_server=debug",
+        "--set",
+        "log_format=json",
+        "--set",
+        "max_connections=7",
+        "--set",
+        "max_call_fuel=18446744073709551",
+    ]))
+    .prints();
+    std::fs::write(&file, &printed).unwrap();
+    let again = run(program(["config", "--config", file.to_str().unwrap()])).prints();
+    assert_eq!(again, printed);
+    assert!(printed.contains("\nmax_connections = 7\n"));
+    assert!(printed.contains("\nno_auth = true\n"));
+}
+
+#[test]
+fn without_settings_the_defaults_are_printed() {
+    let text = run(program(["config"])).prints();
+    let config = Config::load(None, &[]);
+    assert_eq!(config, Ok(Config::default()));
+    for line in [
+        "listen = \"127.0.0.1:5843\"",
+        "data = \"./luge-data\"",
+        "call_fuel = 10000000",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line}");
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("luge.toml");
+    std::fs::write(
+        &file,
+        "max_connections = 11\ncall_cpu_ms = 12\ncall_fuel = 13\nlisten = \"127.0.0.1:14\"\n",
+    )
+    .unwrap();
+    let mut command = program([
+        "config",
+        "--listen",
+        "127.0.0.1:34",
+        "--set",
+        "max_connections=31",
+    ]);
+    command
+        .env("LUGE_CONFIG", &file)
+        .env("LUGE_LISTEN", "127.0.0.1:24")
+        .env("LUGE_MAX_CONNECTIONS", "21")
+        .env("LUGE_CALL_CPU_MS", "22");
+    let text = run(command).prints();
+    for line in [
+        "listen = \"127.0.0.1:34\"",
+        "max_connections = 31",
+        "call_cpu_ms = 22",
+        "call_fuel = 13",
+        "call_deadline_ms = 1000",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line} in\n{text}");
+    }
+}
