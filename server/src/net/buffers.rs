@@ -36,6 +36,11 @@ impl SharedBuffers {
 }
 
 impl Held {
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.num_permits()
+    }
+
     /// Adds another part to this one.
     pub(super) fn join(&mut self, other: Self) {
         self.0.merge(other.0);

@@ -156,9 +156,10 @@ impl Requests {
         }
     }
 
-    /// Gives the room of a frame back that has been handled.
+    /// Gives the room of a frame back that has been handled, and with it the memory.
     fn release(&mut self) {
-        if self.buffer.len() < ALLOWANCE_BYTES {
+        if self.held.is_some() && self.buffer.len() < ALLOWANCE_BYTES {
+            self.buffer = BytesMut::from(&self.buffer[..]);
             self.held = None;
         }
     }
@@ -179,9 +180,12 @@ impl Requests {
             ),
         };
         let read = async {
-            // A frame beyond the allowance takes room as it arrives.
-            if self.buffer.len() + READ_BYTES > ALLOWANCE_BYTES {
-                let more = self.shared.hold(READ_BYTES).await;
+            // A frame beyond the allowance takes room as it arrives, however small its pieces are.
+            let needed = (self.buffer.len() + READ_BYTES).saturating_sub(ALLOWANCE_BYTES);
+            let held_bytes = self.held.as_ref().map_or(0, Held::bytes);
+            if needed > held_bytes {
+                let more = (needed - held_bytes).max(READ_BYTES);
+                let more = self.shared.hold(more).await;
                 let more = more.ok_or(std::io::ErrorKind::OutOfMemory)?;
                 match &mut self.held {
                     Some(held) => held.join(more),

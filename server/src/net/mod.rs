@@ -27,7 +27,7 @@ pub struct NetOptions {
     pub idle_timeout: Duration,
     /// A frame must arrive in this time from its first byte on.
     pub frame_timeout: Duration,
-    /// A client that takes nothing of its replies for so long is closed.
+    /// A client that takes next to nothing of its replies in so long is closed.
     pub write_timeout: Duration,
     /// What runs when the server stops may take this long.
     pub stop_timeout: Duration,

@@ -16,6 +16,10 @@ use crate::store::{Sequence, Store};
 /// Replies that are written together at the most, in bytes.
 const MAX_WRITE_BYTES: usize = 256 << 10;
 
+/// What a client must take in the time that it has, so that one that takes a byte now and then does not
+/// hold its replies for ever.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Where a session's answers go.
 pub(super) struct Replies {
     queue: mpsc::Sender<HeldReply>,
@@ -34,8 +38,14 @@ struct HeldReply {
     id: RequestId,
     frame: Vec<u8>,
     gate: Sequence,
-    _bytes: OwnedSemaphorePermit,
-    _room: Room,
+    place: Place,
+}
+
+/// What a reply takes of the bounds on unread ones, given back when it is dropped.
+#[expect(dead_code, reason = "holding it is its use")]
+struct Place {
+    bytes: OwnedSemaphorePermit,
+    room: Room,
 }
 
 /// Where a reply's bytes are counted, until it is dropped.
@@ -84,8 +94,10 @@ impl Replies {
             id,
             frame,
             gate,
-            _bytes: permit,
-            _room: room,
+            place: Place {
+                bytes: permit,
+                room,
+            },
         };
         self.queue.send(held).await.is_ok()
     }
@@ -113,8 +125,10 @@ impl Waiting {
     ) {
         let mut next = self.0.recv().await;
         let mut buffer = Vec::new();
+        // A reply has its place until it is written, or slow readers would hold more than is counted.
+        let mut places = Vec::new();
         while let Some(held) = next.take() {
-            open(store, held, &mut buffer).await;
+            places.push(open(store, held, &mut buffer).await);
             // What is ready leaves together; what still waits for the disk does not hold it up.
             while buffer.len() < MAX_WRITE_BYTES {
                 let Ok(held) = self.0.try_recv() else { break };
@@ -123,11 +137,13 @@ impl Waiting {
                     break;
                 }
                 buffer.extend_from_slice(&held.frame);
+                places.push(held.place);
             }
             if !write_all(socket, &buffer, write_timeout).await {
                 return;
             }
             buffer.clear();
+            places.clear();
             if buffer.capacity() > MAX_WRITE_BYTES * 2 {
                 buffer = Vec::new();
             }
@@ -138,8 +154,8 @@ impl Waiting {
     }
 }
 
-/// Waits for the gate, and appends the frame.
-async fn open<S: Store>(store: &S, held: HeldReply, buffer: &mut Vec<u8>) {
+/// Waits for the gate, and appends the frame; answers its place.
+async fn open<S: Store>(store: &S, held: HeldReply, buffer: &mut Vec<u8>) -> Place {
     match store.acked(held.gate).await {
         Ok(()) => buffer.extend_from_slice(&held.frame),
         Err(error) => {
@@ -151,17 +167,17 @@ async fn open<S: Store>(store: &S, held: HeldReply, buffer: &mut Vec<u8>) {
             buffer.extend_from_slice(&encode(response, usize::MAX));
         }
     }
+    held.place
 }
 
 async fn write_all(
     socket: &mut (impl AsyncWrite + Unpin),
-    mut bytes: &[u8],
+    bytes: &[u8],
     patience: Duration,
 ) -> bool {
-    while !bytes.is_empty() {
-        match timeout(patience, socket.write(bytes)).await {
-            Ok(Ok(written)) if written > 0 => bytes = bytes.get(written..).unwrap_or_default(),
-            _ => return false,
+    for piece in bytes.chunks(PIECE_BYTES) {
+        if !matches!(timeout(patience, socket.write_all(piece)).await, Ok(Ok(()))) {
+            return false;
         }
     }
     true
@@ -197,4 +213,87 @@ pub(super) fn encode(response: Response<Reply>, max_frame_bytes: usize) -> Vec<u
         *place = byte;
     }
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use luge_protocol::CallReply;
+
+    use super::*;
+    use crate::store::{Clock, MemoryStore};
+
+    struct StoppedClock;
+
+    impl Clock for StoppedClock {
+        fn now_ms(&self) -> u64 {
+            1
+        }
+    }
+
+    #[test]
+    fn a_client_that_takes_a_byte_now_and_then_is_given_up() {
+        use tokio::io::AsyncReadExt;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut socket, mut slow) = tokio::io::duplex(1);
+            let taking = async {
+                loop {
+                    slow.read_u8().await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                is_done = write_all(&mut socket, &[0; 1000], Duration::from_millis(200)) => {
+                    assert!(!is_done);
+                }
+                () = taking => {}
+                () = tokio::time::sleep(Duration::from_secs(5)) => panic!("it is waited for"),
+            }
+        });
+    }
+
+    #[test]
+    fn a_reply_has_its_room_until_it_is_written() {
+        const ROOM_BYTES: usize = 1 << 20;
+        let options = NetOptions {
+            max_connections: 1,
+            max_frame_bytes: ROOM_BYTES,
+            max_unread_replies: 8,
+            max_unread_bytes: ROOM_BYTES,
+            max_buffered_bytes: ROOM_BYTES,
+            idle_timeout: Duration::from_secs(60),
+            frame_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            stop_timeout: Duration::from_secs(60),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let store = MemoryStore::new([1; 16], Box::new(StoppedClock));
+            let shared = SharedBuffers::new(ROOM_BYTES);
+            let (replies, waiting) = queue(&options, shared.clone());
+            let (mut socket, _deaf) = tokio::io::duplex(1024);
+            let answer = Answer {
+                response: Response {
+                    id: 1,
+                    outcome: Ok(Reply::Call(CallReply(vec![0; ROOM_BYTES / 2].into()))),
+                },
+                gate: 0,
+            };
+            assert!(replies.send(answer).await);
+            tokio::select! {
+                biased;
+                () = waiting.write(&store, &mut socket, options.write_timeout) => {
+                    panic!("nobody reads")
+                }
+                _ = shared.hold(ROOM_BYTES) => panic!("the room is taken"),
+                () = tokio::task::yield_now() => {}
+            }
+        });
+    }
 }
