@@ -201,7 +201,7 @@ impl Committer {
                     .writes
                     .keys()
                     .map(|key| (key.clone(), group.current.get(key).cloned().flatten()));
-                state.history.record(sequence, replaced);
+                state.history.record(sequence, stamp_ms, replaced);
                 group.last = Some(Progress {
                     sequence,
                     stamp_ms,

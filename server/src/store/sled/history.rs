@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::super::{Entry, KeyRange, ReadSet, Sequence, StoreError};
+use super::super::{Entry, KeyRange, Millis, ReadSet, Sequence, StoreError};
 
 /// Replaced entries by key.
 pub(super) struct History {
@@ -27,6 +27,7 @@ pub(super) struct History {
 
 struct Forgettable {
     sequence: Sequence,
+    stamp_ms: Millis,
     keys: Vec<Bytes>,
     bytes: usize,
 }
@@ -114,14 +115,24 @@ impl History {
             || reads.ranges.iter().any(is_range_newer))
     }
 
+    /// The stamp of the first commit that a snapshot does not show, if there is one.
+    pub(super) fn stamp_after(&self, snapshot: Sequence) -> Option<Millis> {
+        let outside = self
+            .commits
+            .partition_point(|commit| commit.sequence <= snapshot);
+        self.commits.get(outside).map(|commit| commit.stamp_ms)
+    }
+
     /// Keeps the entries that the commit `sequence` is about to replace.
     pub(super) fn record(
         &mut self,
         sequence: Sequence,
+        stamp_ms: Millis,
         replaced: impl Iterator<Item = (Bytes, Option<Entry>)>,
     ) {
         let mut commit = Forgettable {
             sequence,
+            stamp_ms,
             keys: Vec::new(),
             bytes: 0,
         };

@@ -148,7 +148,11 @@ impl Store for SledStore {
             ReadPoint::Acked(at_least) => state.acked.max(at_least.min(state.visible)),
         };
         state.history.register(sequence);
-        let now_ms = state.stamp_ms;
+        // What is stamped and not shown has happened later.
+        let now_ms = state
+            .history
+            .stamp_after(sequence)
+            .unwrap_or(state.stamp_ms);
         drop(state);
         Ok(SledSnapshot {
             shared: Arc::clone(&self.shared),
@@ -211,13 +215,17 @@ impl Store for SledStore {
 
     async fn close(&self) -> Result<(), StoreError> {
         let (answer, outcome) = oneshot::channel();
-        if self.commits.send(Request::Close(answer)).await.is_err() {
-            return Ok(());
-        }
+        // Where it can't be sent the committer has ended, in order or not.
+        let _ = self.commits.send(Request::Close(answer)).await;
         let closed = outcome.await;
         let mut acks = self.acks.clone();
-        // The committer's end drops its sender; until then the folder is locked.
-        let _ = acks.wait_for(|acks| acks.is_closed).await;
+        // Until then the folder is locked.
+        let ended = acks.wait_for(|acks| acks.is_closed).await;
+        if ended.is_err() {
+            return Err(StoreError::UnknownOutcome(
+                "the committer failed".to_owned(),
+            ));
+        }
         match closed {
             Ok(Err(error)) => Err(error),
             Ok(Ok(_)) | Err(_) => Ok(()),
