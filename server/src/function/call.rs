@@ -257,7 +257,11 @@ impl<S: Snapshot> Call<S> {
         } else {
             ScanOrder::Ascending
         };
-        let scan = Scan::new(start, end, order, flags & 2 == 2);
+        // Keys are shorter than this, so what lies behind it decides nothing, and need not be kept.
+        let shortened =
+            |bound: &'_ [u8]| bound.get(..=self.max_key_bytes).unwrap_or(bound).to_vec();
+        let (start, end) = (shortened(start), shortened(end));
+        let scan = Scan::new(&start, &end, order, flags & 2 == 2);
         // A limit of 0 means none.
         let left = if limit == 0 {
             u64::MAX

@@ -12,6 +12,8 @@ mod attempt;
 mod keyspace;
 mod scan;
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use crate::store::{
@@ -86,6 +88,8 @@ pub struct Transaction<S> {
     writes: WriteSet,
     /// What each write replaced in `writes`, in order: played backwards, it undoes.
     undo: Vec<(Bytes, Option<Write>)>,
+    /// Keys in `undo` since the last savepoint: what they held at it is known already.
+    undoable: BTreeSet<Bytes>,
     written_bytes: usize,
     limits: WriteLimits,
     is_read_only: bool,
@@ -99,6 +103,7 @@ impl<S: Snapshot> Transaction<S> {
             reads: ReadSet::default(),
             writes: WriteSet::new(),
             undo: Vec::new(),
+            undoable: BTreeSet::new(),
             written_bytes: 0,
             limits,
             is_read_only: false,
@@ -118,6 +123,11 @@ impl<S: Snapshot> Transaction<S> {
     /// Whether there is something to commit.
     pub fn has_writes(&self) -> bool {
         !self.writes.is_empty()
+    }
+
+    /// Bytes of keys and values that it would write.
+    pub fn written_bytes(&self) -> usize {
+        self.written_bytes
     }
 
     /// What it would write if it were committed now.
@@ -257,7 +267,8 @@ impl<S: Snapshot> Transaction<S> {
     }
 
     /// A place to return to.
-    pub fn savepoint(&self) -> Savepoint {
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.undoable.clear();
         Savepoint(self.undo.len())
     }
 
@@ -268,6 +279,7 @@ impl<S: Snapshot> Transaction<S> {
 
     /// Undoes every write since the savepoint. What was read stays read.
     pub fn undo_to(&mut self, savepoint: Savepoint) {
+        self.undoable.clear();
         while self.undo.len() > savepoint.0 {
             let Some((key, before)) = self.undo.pop() else {
                 return;
@@ -370,7 +382,9 @@ impl<S: Snapshot> Transaction<S> {
         self.written_bytes += weight(&key, &write);
         let replaced = self.writes.insert(key.clone(), write);
         self.written_bytes -= replaced.as_ref().map_or(0, |write| weight(&key, write));
-        self.undo.push((key, replaced));
+        if self.undoable.insert(key.clone()) {
+            self.undo.push((key, replaced));
+        }
     }
 }
 
