@@ -78,6 +78,7 @@ impl Meter {
             let message = "the deadline passed while the function was running".to_owned();
             return Err(Stop::Failed(ErrorCode::DeadlineExceeded, message));
         }
+        self.look_at_a_long_segment(now);
         let is_certainly_below = self.before() + self.segment_wall(now) < self.cpu;
         if is_certainly_below || self.before() + self.segment(now) < self.cpu {
             return Ok(());
@@ -108,6 +109,16 @@ impl Meter {
     fn segment_wall(&self, now: Instant) -> Duration {
         let began = Duration::from_nanos(self.segment_ns.load(Ordering::Relaxed));
         now.duration_since(self.begun).saturating_sub(began)
+    }
+
+    /// A first segment that goes on, as within one host function, is counted by the cpu clock from here
+    /// on.
+    fn look_at_a_long_segment(&self, now: Instant) {
+        let is_unread = self.segment_cpu_ns.load(Ordering::Relaxed) == UNREAD;
+        if is_unread && self.segment_wall(now) >= FIRST_SEGMENT {
+            self.end_segment();
+            self.begin_segment();
+        }
     }
 
     fn end_segment(&self) {
@@ -171,4 +182,25 @@ fn thread_cpu_ns() -> u64 {
 )]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A long scan within one host function was counted as 5 ms, however long it took.
+    #[test]
+    fn a_host_function_that_goes_on_and_on_uses_the_time_up_without_a_suspension() {
+        let limit = Duration::from_millis(20);
+        let meter = Meter::new(now() + Duration::from_secs(5), limit, limit);
+        let stop = loop {
+            if let Err(stop) = meter.check() {
+                break stop;
+            }
+        };
+        assert!(
+            matches!(stop, Stop::Failed(ErrorCode::CpuExhausted, _)),
+            "{stop:?}"
+        );
+    }
 }

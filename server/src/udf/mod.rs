@@ -49,7 +49,7 @@ pub struct WasmRuntime<S: Snapshot> {
     /// The most that any module may ask for; what the pool's slots are made for.
     max: CallLimits,
     /// One compilation at a time, so that pushes leave the other core to requests.
-    compiler: Semaphore,
+    compiler: Arc<Semaphore>,
     _ticker: engine::Ticker,
 }
 
@@ -69,15 +69,14 @@ impl<S: Snapshot> WasmRuntime<S> {
             linker: Arc::new(linker),
             known: Arc::new(known),
             max: options.max.clone(),
-            compiler: Semaphore::new(1),
+            compiler: Arc::new(Semaphore::new(1)),
             _ticker: ticker,
         })
     }
 
     async fn compile(&self, wasm: Vec<u8>, limits: CallLimits) -> Result<Module<S>, String> {
-        let _turn = self
-            .compiler
-            .acquire()
+        let turn = Arc::clone(&self.compiler)
+            .acquire_owned()
             .await
             .map_err(|error| error.to_string())?;
         let (engine, linker) = (self.engine.clone(), Arc::clone(&self.linker));
@@ -86,8 +85,11 @@ impl<S: Snapshot> WasmRuntime<S> {
         let thread = std::thread::Builder::new()
             .name("luge-compiler".to_owned())
             .stack_size(COMPILER_STACK_BYTES);
-        let work =
-            move || drop(answer.send(Module::compile(&engine, &linker, &known, &wasm, &limits)));
+        // The thread has the turn: it goes on also where nobody waits for it any more.
+        let work = move || {
+            let _turn = turn;
+            drop(answer.send(Module::compile(&engine, &linker, &known, &wasm, &limits)));
+        };
         thread
             .spawn(work)
             .map_err(|error| format!("no thread to compile in: {error}"))?;

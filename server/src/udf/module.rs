@@ -10,6 +10,9 @@ use crate::store::Snapshot;
 
 const PAGE_BYTES: u64 = 65_536;
 
+/// The most functions that a module may export: each is kept with its name and type.
+const MAX_EXPORTS: usize = 4_096;
+
 /// What modules may import, with each function's type.
 pub(super) type Signatures = HashMap<(String, String), String>;
 
@@ -51,6 +54,7 @@ impl<S: Snapshot> Module<S> {
         let linked = linker
             .instantiate_pre(&module)
             .map_err(|error| first_lines(&error))?;
+        check_export_count(&module)?;
         let mut exports = Exports::default();
         let mut functions = HashMap::new();
         for export in module.exports() {
@@ -64,7 +68,7 @@ impl<S: Snapshot> Module<S> {
                 }
                 exports.callable.push(name);
             } else {
-                exports.others.push((name, signature(&found)));
+                exports.others.push((name, shortened(&signature(&found))));
             }
         }
         let has_initialize = check_entry_points(&exports)?;
@@ -96,6 +100,18 @@ impl<S: Snapshot> Module<S> {
 
     pub(super) fn has_initialize(&self) -> bool {
         self.has_initialize
+    }
+}
+
+fn check_export_count(module: &wasmtime::Module) -> Result<(), String> {
+    let functions = module
+        .exports()
+        .filter(|export| export.ty().func().is_some());
+    match functions.count() {
+        0..=MAX_EXPORTS => Ok(()),
+        count => Err(format!(
+            "it exports {count} functions, which exceeds the limit of {MAX_EXPORTS}"
+        )),
     }
 }
 
