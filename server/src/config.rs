@@ -76,7 +76,7 @@ settings! {
     frame_timeout_ms: u64 = 30_000, "ms",
         "a frame must arrive in this time from its first byte on, so that slow senders do not hold buffers";
     write_timeout_ms: u64 = 30_000, "ms",
-        "a client that takes nothing of its replies for so long is closed";
+        "a client that takes less than 64 KiB of its replies in so long is closed";
     stop_timeout_ms: u64 = 10_000, "ms",
         "what runs when the server is told to stop may take this long to finish";
 
@@ -203,9 +203,25 @@ impl Config {
         Ok(config)
     }
 
+    /// Refuses numbers so large that adding to them, or making room for them, would go wrong.
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        const MAX: u128 = 1 << 60;
+        let settings: Dict = Figment::from(Serialized::defaults(self))
+            .extract()
+            .map_err(|error| ConfigError(one_line(&error)))?;
+        let too_large = settings
+            .iter()
+            .find_map(|(name, value)| Some((name, value.to_u128().filter(|it| *it > MAX)?)));
+        match too_large {
+            Some((name, value)) => Err(ConfigError(format!("{name} of {value} exceeds {MAX}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Checks what settings must hold together.
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |what: String| Err(ConfigError(what));
+        self.check_sizes()?;
         // A larger frame could not be told from the first bytes of HTTP or TLS.
         const MAX_FRAME_BYTES: usize = 256 << 20;
         const FRAME_OVERHEAD_BYTES: usize = 4_096;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use luge_server::config::{Config, ConfigError, LogFormat};
@@ -10,6 +11,7 @@ use luge_server::net::Stopper;
 use luge_server::server::{Server, stopper};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 mod demo;
 mod show;
@@ -95,8 +97,8 @@ fn main() -> ExitCode {
         Some(Command::Serve(settings)) => serve(settings),
         Some(Command::Config(settings)) => settings
             .load()
-            .map(|config| show::config(&config))
-            .map_err(|error| error.to_string()),
+            .map_err(|error| error.to_string())
+            .and_then(|config| show::config(&config)),
         Some(Command::Demo) => demo::run(),
     };
     match done {
@@ -144,8 +146,23 @@ fn stop_at_signals(stopper: Stopper) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A filter in which a word by itself is a level. To the parser one that is no level is the name of
+/// a part of the program, and a misspelt level would silence all of it.
+fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+    let word = text.trim();
+    let is_word = !word.is_empty() && word.chars().all(|letter| letter.is_ascii_alphabetic());
+    if is_word && LevelFilter::from_str(word).is_err() {
+        return Err(format!(
+            "there is no level {word}; the levels are off, error, warn, info, debug and trace, and that of \
+             a part is set as in luge_server=debug"
+        ));
+    }
+    Ok(filter)
+}
+
 fn start_log(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.log)
+    let filter = log_filter(&config.log)
         .map_err(|error| format!("the log filter `{}` is wrong: {error}", config.log))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -36,7 +36,7 @@ pub async fn apply<S: Snapshot>(
             if let Action::Check(condition) = part.action
                 && !holds(condition, None)
             {
-                return Err(unmet(part, index, 0).into());
+                return Err(unmet(part, index, None).into());
             }
             part.outcome = Outcome::Absent;
             return Ok(());
@@ -108,11 +108,10 @@ async fn check<S: Snapshot>(
     if holds(condition, version) {
         return Ok(());
     }
-    let told = version.map_or(0, |version| version.unwrap_or(0));
-    Err(unmet(part, index, told).into())
+    Err(unmet(part, index, version).into())
 }
 
-fn unmet(part: &Part, index: Option<u64>, version: u64) -> ErrorReply {
+fn unmet(part: &Part, index: Option<u64>, version: Option<Option<u64>>) -> ErrorReply {
     let condition = match part.action {
         Action::Check(condition)
         | Action::Set {
@@ -121,10 +120,10 @@ fn unmet(part: &Part, index: Option<u64>, version: u64) -> ErrorReply {
         } => condition,
         _ => Condition::Present,
     };
-    let is = if version == 0 {
-        "absent".to_owned()
-    } else {
-        format!("of version {version}")
+    let is = match version {
+        None => "absent".to_owned(),
+        Some(None) => "written by this request".to_owned(),
+        Some(Some(version)) => format!("of version {version}"),
     };
     let wanted = match condition {
         Condition::Absent => "absent".to_owned(),
@@ -135,7 +134,7 @@ fn unmet(part: &Part, index: Option<u64>, version: u64) -> ErrorReply {
     ErrorReply::new(ErrorCode::PreconditionFailed, message).with(ErrorDetails {
         index,
         key: Some(part.key.clone()),
-        version: Some(version),
+        version: Some(version.flatten().unwrap_or(0)),
         ..ErrorDetails::default()
     })
 }

@@ -24,7 +24,7 @@ use crate::transaction::{TimeToLive, TransactionError};
 
 pub use apply::{apply, disclose, settle_call};
 pub use limits::CommandLimits;
-pub use plan::{Plan, Shape, plan};
+pub use plan::{Plan, Shape, foresee_sum, plan};
 pub use reply::{Pending, reply};
 
 /// What one part does.

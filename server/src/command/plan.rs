@@ -109,10 +109,10 @@ impl<M> Planner<'_, M> {
             Command::Scan(scan) => self.plan_scan(transaction, scan).await,
             Command::Call(call) => one(vec![self.call(call)]),
             Command::Set(set) => one(self.set(set)?),
-            Command::Incr(incr) => one(self.incr(transaction, incr, &[]).await?),
+            Command::Incr(incr) => one(self.incr(incr)?),
             Command::Expire(expire) => one(vec![self.expire(expire)?]),
             Command::Persist(persist) => one(vec![self.persist(persist)?]),
-            Command::Batch(batch) => self.plan_batch(transaction, &batch.operations).await,
+            Command::Batch(batch) => self.plan_batch(&batch.operations),
             other => {
                 let message = format!("`{}` is no data command", other.name());
                 Err(ErrorReply::new(ErrorCode::Internal, message).into())
@@ -141,11 +141,7 @@ impl<M> Planner<'_, M> {
         part
     }
 
-    async fn plan_batch<S: Snapshot>(
-        &self,
-        transaction: &mut Transaction<S>,
-        operations: &[Operation<'_>],
-    ) -> Result<Plan, CommandError> {
+    fn plan_batch(&self, operations: &[Operation<'_>]) -> Result<Plan, CommandError> {
         self.limits.check_count("operations", operations.len())?;
         let mut parts = Vec::with_capacity(operations.len());
         for (at, operation) in operations.iter().enumerate() {
@@ -153,7 +149,7 @@ impl<M> Planner<'_, M> {
                 Operation::Get(get) => vec![self.part(Action::Get, &get.key)?],
                 Operation::Set(set) => self.set(set)?,
                 Operation::Del(del) => self.parts(&Action::Del, &del.keys)?,
-                Operation::Incr(incr) => self.incr(transaction, incr, &parts).await?,
+                Operation::Incr(incr) => self.incr(incr)?,
                 Operation::Expire(expire) => vec![self.expire(expire)?],
                 Operation::Persist(persist) => vec![self.persist(persist)?],
                 Operation::Check(check) => {
@@ -202,28 +198,10 @@ impl<M> Planner<'_, M> {
         Ok(self.with_disclosure(part, wants_old))
     }
 
-    async fn incr<S: Snapshot>(
-        &self,
-        transaction: &mut Transaction<S>,
-        incr: &luge_protocol::Incr<'_>,
-        earlier: &[Part],
-    ) -> Result<Vec<Part>, CommandError> {
+    fn incr(&self, incr: &luge_protocol::Incr<'_>) -> Result<Vec<Part>, ErrorReply> {
         let delta = incr.delta.unwrap_or(1);
         let mut part = self.part(Action::Incr { delta }, &incr.key)?;
         part.ttl = Some(TimeToLive::Kept);
-        // Request hooks see the result as the value of a `set`. Where there is none they run all the
-        // same, and the command fails after them: nobody dodges a limiter by failing.
-        if self.registry.is_hooked(HookCommand::Set, &incr.key) {
-            let sum = match planned_value(earlier, &incr.key) {
-                Some(planned) => planned.and_then(|planned| planned.checked_add(delta)),
-                None => match transaction.sum(&incr.key, delta).await {
-                    Ok(sum) => Some(sum),
-                    Err(TransactionError::NotANumber(_)) => None,
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            part.value = sum.map(|sum| Bytes::from(sum.to_string()));
-        }
         Ok(self.with_disclosure(part, true))
     }
 
@@ -341,6 +319,29 @@ impl<M> Planner<'_, M> {
         }
         Ok(rows)
     }
+}
+
+/// The sum that an `incr` will store, which its hooks see as the value of a `set`: it adds to what
+/// hooks have made of the parts before it. Where there is none, hooks run all the same, and the command
+/// fails after them: nobody dodges a limiter by failing.
+///
+/// # Errors
+/// The store failed.
+pub async fn foresee_sum<S: Snapshot>(
+    transaction: &mut Transaction<S>,
+    earlier: &[Part],
+    key: &[u8],
+    delta: i64,
+) -> Result<Option<Bytes>, TransactionError> {
+    let sum = match planned_value(earlier, key) {
+        Some(planned) => planned.and_then(|planned| planned.checked_add(delta)),
+        None => match transaction.sum(key, delta).await {
+            Ok(sum) => Some(sum),
+            Err(TransactionError::NotANumber(_)) => None,
+            Err(error) => return Err(error),
+        },
+    };
+    Ok(sum.map(|sum| Bytes::from(sum.to_string())))
 }
 
 /// The number that earlier parts of a batch will have put under the key; `None` where they leave it

@@ -158,11 +158,27 @@ fn read_lines(lines: &[u8]) -> Result<Description, DescribeError> {
     let mut description = Description::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
         read_line(line, &mut description).map_err(|what| {
-            let shown: String = line.chars().take(200).collect();
-            DescribeError(format!("the describer's line {shown} is wrong: {what}"))
+            let shown: String = line.chars().take(200).map(printable).collect();
+            let hint = match line.ends_with('\0') {
+                true => {
+                    "; it ends with a NUL byte: is the length that it is written with too long?"
+                }
+                false => "",
+            };
+            DescribeError(format!(
+                "the describer's line {shown} is wrong: {what}{hint}"
+            ))
         })?;
     }
     Ok(description)
+}
+
+fn printable(character: char) -> char {
+    if character.is_control() {
+        char::REPLACEMENT_CHARACTER
+    } else {
+        character
+    }
 }
 
 fn read_line(line: &str, description: &mut Description) -> Result<(), String> {

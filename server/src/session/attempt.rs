@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use luge_protocol::{Command, ErrorCode, ErrorDetails, ErrorReply, LimitsRequest, Reply};
+use tokio::sync::SemaphorePermit;
 
 use super::{Context, Core, refusal, wants_durability};
 use crate::command::{
@@ -27,6 +28,10 @@ use crate::transaction::{Permit, Transaction};
 /// key that was read as live expires before the commit.
 const MAX_EXCLUSIVE_ATTEMPTS: u32 = 3;
 
+/// What a request may hold in writes, in bytes, while it waits for its commit and others run in its
+/// place. With more it keeps the place, so that connections by the thousand do not add up.
+const MAX_WAITING_WRITE_BYTES: usize = 64 << 10;
+
 /// One attempt at a request.
 pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     pub(super) core: &'a Core<S, R>,
@@ -42,6 +47,8 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     lowered: LimitsRequest,
     seed: Option<Seed>,
     calls: u64,
+    /// The place among the requests that run functions.
+    running: Option<SemaphorePermit<'a>>,
 }
 
 /// Why an attempt ended without an answer.
@@ -53,11 +60,12 @@ pub(super) enum Abort {
 }
 
 /// An attempt that came to its end.
-struct Settled<S: Store> {
+struct Settled<'a, S: Store> {
     transaction: Transaction<S::Snapshot>,
     outcome: Result<Plan, ErrorReply>,
     /// Whether the commands themselves wrote, and not only hooks.
     has_changed: bool,
+    running: Option<SemaphorePermit<'a>>,
 }
 
 /// Runs a request until it commits. Answers the outcome, its gate, and whether something was written.
@@ -100,6 +108,7 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
             lowered: lowered(context.command),
             seed: None,
             calls: 0,
+            running: None,
         };
         match attempt.run(context.command, point).await {
             Ok(settled) => match commit(core, context, settled, alone).await {
@@ -125,13 +134,14 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
 async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     context: &Context<'_>,
-    settled: Settled<S>,
+    settled: Settled<'_, S>,
     alone: Option<Permit>,
 ) -> Result<Option<(Result<Reply, ErrorReply>, Sequence, bool)>, StoreError> {
     let Settled {
         transaction,
         outcome,
         has_changed,
+        running: _running,
     } = settled;
     let snapshot = transaction.sequence();
     let told = |version| outcome.map(|plan| command::reply(plan, Pending { version, snapshot }));
@@ -157,8 +167,12 @@ fn lowered(command: &Command<'_>) -> LimitsRequest {
     }
 }
 
-impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
-    async fn run(mut self, command: &Command<'_>, point: ReadPoint) -> Result<Settled<S>, Abort> {
+impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
+    async fn run(
+        mut self,
+        command: &Command<'_>,
+        point: ReadPoint,
+    ) -> Result<Settled<'a, S>, Abort> {
         let snapshot = self.core.store.begin(point).await.map_err(Abort::Store)?;
         self.transaction = Some(Transaction::new(snapshot, self.core.settings.writes));
         if let Command::Call(call) = command
@@ -173,10 +187,10 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             Err(CommandError::Refused(reply)) => return self.settle(Err(reply), false),
             Err(CommandError::Store(error)) => return Err(Abort::Store(error)),
         };
-        let _running = match self.needs_functions(&plan) {
-            true => Some(self.core.running.acquire().await.map_err(|_| Abort::Lost)?),
-            false => None,
-        };
+        if self.needs_functions(&plan) && !self.is_alone() {
+            let running = self.core.running.acquire().await;
+            self.running = Some(running.map_err(|_| Abort::Lost)?);
+        }
         let mut refused = self.request_hooks(&mut plan).await?;
         let before = self.transaction()?.savepoint();
         let mut has_changed = false;
@@ -203,9 +217,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         self,
         outcome: Result<Plan, ErrorReply>,
         has_changed: bool,
-    ) -> Result<Settled<S>, Abort> {
+    ) -> Result<Settled<'a, S>, Abort> {
         let transaction = self.transaction.ok_or(Abort::Lost)?;
+        let is_large = transaction.written_bytes() > MAX_WAITING_WRITE_BYTES;
         Ok(Settled {
+            running: self.running.filter(|_| is_large),
             transaction,
             outcome,
             has_changed,
@@ -214,6 +230,12 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
 
     pub(super) fn transaction(&mut self) -> Result<&mut Transaction<S::Snapshot>, Abort> {
         self.transaction.as_mut().ok_or(Abort::Lost)
+    }
+
+    /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
+    /// waiting for their commit.
+    fn is_alone(&self) -> bool {
+        self.request.attempt > self.core.settings.max_shared_attempts
     }
 
     fn needs_functions(&self, plan: &Plan) -> bool {

@@ -12,9 +12,10 @@ use luge_protocol::{ErrorCode, ErrorReply, HookCommand, OnFailure, Phase};
 
 use super::attempt::{Abort, Attempt};
 use super::refusal;
-use crate::command::{Action, Outcome, Part, Plan, Shape, Verdict};
+use crate::command::{self, Action, Outcome, Part, Plan, Shape, Verdict};
 use crate::function::{Call, Failure, HookEntry, HookView, ResponseStatus, Runtime, Stage};
 use crate::store::Store;
+use crate::transaction::TransactionError;
 
 /// What one hook decided, after failures have been dealt with.
 enum Decision {
@@ -45,7 +46,14 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         let is_scan = matches!(plan.shape, Shape::Scan { .. });
         let mut budget = self.phase_budget();
         let mut refused = None;
-        for part in &mut plan.parts {
+        for at in 0..plan.parts.len() {
+            let (earlier, rest) = plan.parts.split_at_mut(at);
+            let Some(part) = rest.first_mut() else { break };
+            if let Action::Incr { delta } = part.action
+                && self.registry.is_hooked(HookCommand::Set, &part.key)
+            {
+                part.value = self.foresee_sum(earlier, &part.key, delta).await?;
+            }
             self.request_hooks_of(part, &mut budget, &mut refused)
                 .await?;
             let Verdict::Blocked(block) = &part.verdict else {
@@ -56,6 +64,19 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             }
         }
         Ok(refused)
+    }
+
+    async fn foresee_sum(
+        &mut self,
+        earlier: &[Part],
+        key: &[u8],
+        delta: i64,
+    ) -> Result<Option<Bytes>, Abort> {
+        match command::foresee_sum(self.transaction()?, earlier, key, delta).await {
+            Ok(sum) => Ok(sum),
+            Err(TransactionError::Store(error)) => Err(Abort::Store(error)),
+            Err(_) => Err(Abort::Lost),
+        }
     }
 
     async fn request_hooks_of(

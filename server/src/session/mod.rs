@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 use crate::command::CommandLimits;
 use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, Seed};
-use crate::store::{ReadPoint, Sequence, Store};
+use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
 pub use modules::{LoadError, load_modules};
@@ -41,7 +41,7 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     pub settings: Settings,
     surroundings: Surroundings,
     /// One push or removal at a time, so that each builds on the last one's registry.
-    pushes: tokio::sync::Mutex<()>,
+    pushes: Arc<tokio::sync::Mutex<()>>,
     /// How many requests may run functions at once.
     running: Semaphore,
     requests: AtomicU64,
@@ -123,7 +123,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             running: Semaphore::new(settings.max_running),
             settings,
             surroundings,
-            pushes: tokio::sync::Mutex::new(()),
+            pushes: Arc::default(),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             started,
@@ -205,7 +205,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             Command::Hello(hello) => (self.greet(hello).map(Reply::Hello), 0),
             Command::Ping(_) => (Ok(Reply::Pong("pong")), 0),
             Command::Info(_) => (Ok(Reply::Info(self.core.info())), 0),
-            Command::Flush(_) => (Ok(Reply::Done(())), self.core.store.visible()),
+            Command::Flush(_) => self.flush().await,
             Command::ModulePush(push) => modules::push(&self.core, push).await,
             Command::ModuleList(_) => (Ok(modules::list(&self.core)), 0),
             Command::ModuleShow(show) => (modules::show(&self.core, &show.name), 0),
@@ -231,6 +231,29 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             | Command::Watch(_)
             | Command::Backup(_)
             | Command::Stop(_) => (Err(refusal::unsupported(context.command.name())), 0),
+        }
+    }
+
+    /// What hooks wrote may be acked before it is on disk; a durable commit takes it along.
+    async fn flush(&self) -> Outcome {
+        let _permit = self.core.coordinator.shared().await;
+        let commit = Commit {
+            durable: true,
+            ..Commit::default()
+        };
+        let flushed = async {
+            let snapshot = self.core.store.begin(ReadPoint::Newest).await?;
+            self.core.store.commit(snapshot, commit).await
+        };
+        match flushed.await {
+            Ok(CommitOutcome::Committed(sequence)) => (Ok(Reply::Done(())), sequence),
+            Ok(CommitOutcome::Conflict) => (
+                Err(refusal::internal(
+                    "a commit that read nothing met a conflict",
+                )),
+                0,
+            ),
+            Err(error) => (Err(refusal::store(&error)), 0),
         }
     }
 

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::{Core, Outcome, refusal};
 use crate::function::{
-    Budget, Call, CallLimits, Candidate, Described, Description, ModuleContext, Registered,
-    Registry, RequestContext, Runtime, Stage, describe,
+    Budget, Call, CallLimits, Candidate, Described, Description, Exports, ModuleContext,
+    Registered, Registry, RequestContext, Runtime, Stage, describe,
 };
 use crate::store::{CommitOutcome, PageLimit, ReadPoint, Sequence, Store, StoreError};
 use crate::transaction::{Keyspace, Scan, ScanOrder, Transaction, TransactionError, WriteLimits};
@@ -21,6 +21,9 @@ const MAX_NAME_BYTES: usize = 64;
 
 /// The most that the configuration of a module may hold, in bytes of keys and values.
 const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// The most describers of a module: one for each function that it may offer, and one for itself.
+const MAX_DESCRIBERS: usize = 257;
 
 /// What the store keeps of a module.
 #[derive(Serialize, Deserialize)]
@@ -54,11 +57,11 @@ pub enum LoadError {
 
 /// Registers a module, or a new version of it.
 pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
+    core: &Arc<Core<S, R>>,
     push: &ModulePush<'_>,
 ) -> Outcome {
     // One at a time: each builds on the registry that the last one left.
-    let _turn = core.pushes.lock().await;
+    let turn = Arc::clone(&core.pushes).lock_owned().await;
     match prepare(core, push).await {
         Err(refused) => (Err(refused), 0),
         Ok((record, registered)) => {
@@ -67,15 +70,12 @@ pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
                 Ok(encoded) => Bytes::from(encoded),
                 Err(error) => return (Err(refusal::internal(&error.to_string())), 0),
             };
-            match store_record(core, &name, Some(encoded)).await {
-                Err(error) => (Err(refusal::store(&error)), 0),
+            let version = record.description.version;
+            let stored = Some((encoded, Arc::new(registered)));
+            match change(core, turn, name.clone(), stored).await {
+                Err(refused) => (Err(refused), 0),
                 Ok(sequence) => {
-                    swap(core, &name, Some(Arc::new(registered)));
-                    tracing::info!(
-                        module = name,
-                        version = record.description.version,
-                        "pushed"
-                    );
+                    tracing::info!(module = name, version, "pushed");
                     (Ok(Reply::Module(Box::new(record.description))), sequence)
                 }
             }
@@ -85,17 +85,16 @@ pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
 
 /// Removes a module.
 pub(super) async fn remove<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
+    core: &Arc<Core<S, R>>,
     name: &str,
 ) -> Outcome {
-    let _turn = core.pushes.lock().await;
+    let turn = Arc::clone(&core.pushes).lock_owned().await;
     if core.registry.load().module(name).is_none() {
         return (Err(unknown(core, name)), 0);
     }
-    match store_record(core, name, None).await {
-        Err(error) => (Err(refusal::store(&error)), 0),
+    match change(core, turn, name.to_owned(), None).await {
+        Err(refused) => (Err(refused), 0),
         Ok(sequence) => {
-            swap(core, name, None);
             tracing::info!(module = name, "removed");
             (Ok(Reply::Done(())), sequence)
         }
@@ -188,17 +187,23 @@ async fn load<S: Store, R: Runtime<S::Snapshot>>(
     if hex(&hash) != record.description.sha256 {
         return Err("its binary does not have the SHA-256 that its record names".to_owned());
     }
+    // The ceilings may have been lowered since.
+    let limits = record.limits.lowered_by(&core.settings.ceilings.max.told());
+    let description = ModuleDescription {
+        limits: limits.told(),
+        ..record.description
+    };
     let candidate = Candidate {
-        name: &record.description.name,
+        name: &description.name,
         wasm: &record.wasm,
-        limits: &record.limits,
+        limits: &limits,
     };
     let module = core.runtime.load(candidate).await?;
-    let context = Arc::new(context(&record.description, hash.into()));
+    let context = Arc::new(context(&description, hash.into()));
     Ok(Registered {
-        description: record.description,
+        description,
         module,
-        limits: record.limits,
+        limits,
         context,
     })
 }
@@ -276,9 +281,7 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
     context: &Arc<ModuleContext>,
 ) -> Result<Description, String> {
     let exports = core.runtime.exports(module);
-    let is_describer = |name: &&String| *name == "metadata" || name.starts_with("metadata_");
-    let mut describers: Vec<&String> = exports.callable.iter().filter(is_describer).collect();
-    describers.sort();
+    let describers = describers(exports)?;
     let mut lines = Vec::new();
     for name in &describers {
         let seed = (core.surroundings.seed)();
@@ -293,7 +296,8 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
             Arc::clone(context),
             seed,
         ));
-        call.max_output_bytes = limits.output_bytes;
+        // Together they write no more than one call may.
+        call.max_output_bytes = limits.output_bytes.saturating_sub(lines.len());
         let deadline = (core.surroundings.now)() + limits.deadline;
         let budget = Budget {
             limits: limits.clone(),
@@ -334,6 +338,19 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
         core.settings.command.max_key_bytes,
     )
     .map_err(|error| error.to_string())
+}
+
+/// The names of a module's describers, in the order in which they run.
+fn describers(exports: &Exports) -> Result<Vec<&String>, String> {
+    let is_describer = |name: &&String| *name == "metadata" || name.starts_with("metadata_");
+    let mut names: Vec<&String> = exports.callable.iter().filter(is_describer).collect();
+    names.sort();
+    match names.len() {
+        0..=MAX_DESCRIBERS => Ok(names),
+        count => Err(format!(
+            "it has {count} describers, which exceeds the limit of {MAX_DESCRIBERS}"
+        )),
+    }
 }
 
 fn check_push<S: Store, R: Runtime<S::Snapshot>>(
@@ -392,13 +409,31 @@ fn context(description: &ModuleDescription, seed: [u8; 32]) -> ModuleContext {
     }
 }
 
-fn swap<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    name: &str,
-    module: Option<Arc<Registered<R::Module>>>,
-) {
-    let next = core.registry.load().with(name, module);
-    core.registry.store(Arc::new(next));
+/// What the store and the registry get of a pushed module.
+type Stored<M> = (Bytes, Arc<Registered<M>>);
+
+/// Changes a module in the store and then in the registry. It is a task of its own, because a
+/// connection that goes away drops its request, and the two must not part.
+async fn change<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Arc<Core<S, R>>,
+    turn: tokio::sync::OwnedMutexGuard<()>,
+    name: String,
+    stored: Option<Stored<R::Module>>,
+) -> Result<Sequence, ErrorReply> {
+    let core = Arc::clone(core);
+    let changed = tokio::spawn(async move {
+        let _turn = turn;
+        let (record, module) = stored.unzip();
+        let sequence = store_record(&core, &name, record).await?;
+        let next = core.registry.load().with(&name, module);
+        core.registry.store(Arc::new(next));
+        Ok(sequence)
+    });
+    match changed.await {
+        Ok(Ok(sequence)) => Ok(sequence),
+        Ok(Err(error)) => Err(refusal::store(&error)),
+        Err(error) => Err(refusal::internal(&error.to_string())),
+    }
 }
 
 async fn store_record<S: Store, R: Runtime<S::Snapshot>>(

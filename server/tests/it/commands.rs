@@ -383,3 +383,15 @@ fn commands_of_later_releases_are_answered_unsupported() {
         assert_eq!(Command::NAMES.len(), names.len() + 20);
     });
 }
+
+/// The message of a condition on a key that the batch had written itself contradicted itself.
+#[test]
+fn a_condition_tells_that_the_batch_itself_wrote_the_key() {
+    check(
+        &[],
+        "
+        > batch set k v; check k --if absent
+        precondition_failed: the key is written by this request, and should be absent
+    ",
+    );
+}

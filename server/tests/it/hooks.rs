@@ -717,3 +717,34 @@ fn what_hooks_put_in_the_place_of_values_is_bounded_as_a_whole() {
     ",
     );
 }
+
+/// The sum was taken from what the batch asked for, and not from what a hook made of it.
+#[test]
+fn an_incr_adds_to_what_a_hook_made_of_an_earlier_part() {
+    let lines = r#"{\"hook\": \"nine\", \"phase\": \"request\", \"commands\": [\"set\"]}"#;
+    let nine = Push::new(
+        "nine",
+        format!(
+            r#"(module
+        (import "luge_v1" "output_write" (func $output (param i32 i32)))
+        (import "luge_v1" "request_value" (func $value (param i32 i32 i32) (result i64)))
+        (import "luge_v1" "request_set_value" (func $set_value (param i32 i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "{lines}")
+        (data (i32.const 512) "9")
+        (func (export "metadata") (result i32) (call $output (i32.const 0) (i32.const 57)) (i32.const 0))
+        (func (export "nine") (result i32)
+            (drop (call $value (i32.const 0) (i32.const 600) (i32.const 1)))
+            (if (i32.eq (i32.load8_u (i32.const 600)) (i32.const 49)) (then
+                (call $set_value (i32.const 512) (i32.const 1))))
+            (i32.const 0)))"#
+        ),
+    );
+    check(
+        &[nine],
+        "
+        > batch set k 1; incr k 11; get k
+        v2, 20 v2, 20 v2
+    ",
+    );
+}

@@ -10,6 +10,8 @@ mod support;
 
 /// The guest ABI's page, held to the code.
 mod abi;
+/// Bounds and races that only hostile peers and guests meet.
+mod bounds;
 /// Plain commands, as transcripts.
 mod commands;
 /// Procedures, limits, traps and describers.

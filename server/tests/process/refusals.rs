@@ -153,6 +153,9 @@ fn a_log_filter_that_is_none_is_named() {
     let mut command = serve_command(folder.path());
     command.args(["--log", "luge=loud"]);
     run(command).refuses(&["luge=loud"]);
+    let mut command = serve_command(folder.path());
+    command.args(["--log", "loud"]);
+    run(command).refuses(&["loud", "the levels are"]);
 }
 
 #[test]
