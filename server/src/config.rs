@@ -94,6 +94,8 @@ settings! {
         "entries of one page of a scan, and keys of one deletion of a range";
     max_page_bytes: usize = 8 << 20, "bytes",
         "keys and values of one page, which must fit into a frame";
+    max_reads: usize = 100_000, "keys and ranges",
+        "what one transaction may read; a scan is one range, however many entries it has";
     max_shared_attempts: u32 = 4, "attempts",
         "how often a request is tried beside others before it is tried alone";
 

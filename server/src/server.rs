@@ -155,6 +155,7 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
             keys: config.call_write_keys,
             bytes: config.call_write_bytes,
         },
+        max_reads: config.max_reads,
         ceilings,
         phase_cpu: Duration::from_millis(config.phase_cpu_ms),
         max_running: config.max_running_calls,

@@ -1,9 +1,6 @@
 //! What the program prints.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "this is where the program prints"
-)]
+#![expect(clippy::print_stderr, reason = "this is where the program prints")]
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
@@ -28,12 +25,8 @@ pub(crate) fn config(config: &Config) -> Result<(), String> {
         } else {
             format!(" [{}]", field.unit)
         };
-        writeln!(
-            text,
-            "\n# {}{unit}\n{} = {value}",
-            field.reason, field.name
-        )
-        .expect("a String takes the text");
+        writeln!(text, "\n# {}{unit}\n{} = {value}", field.reason, field.name)
+            .expect("a String takes the text");
     }
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader has what it wanted, as `head` does.

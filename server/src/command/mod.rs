@@ -167,7 +167,7 @@ impl From<TransactionError> for CommandError {
         let message = error.to_string();
         match error {
             TransactionError::Store(error) => Self::Store(error),
-            TransactionError::TooLarge { .. } => {
+            TransactionError::TooLarge { .. } | TransactionError::TooManyReads { .. } => {
                 Self::Refused(ErrorReply::new(ErrorCode::TooLarge, message))
             }
             TransactionError::ReadOnly => {

@@ -23,6 +23,10 @@ const DEFAULT_PAGE_ENTRIES: usize = 100;
 /// Keys of one deletion of a range where the request names no limit.
 const DEFAULT_RANGE_KEYS: usize = 1_000;
 
+/// Steps in the store that one page takes at the most. A long stretch of expired keys ends a page
+/// early, or empty, and the next one goes on behind it.
+const MAX_PAGE_STEPS: usize = 1_000;
+
 /// A command taken apart.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -237,10 +241,7 @@ impl<M> Planner<'_, M> {
         let limit = self.limits.page(del.limit, DEFAULT_RANGE_KEYS)?;
         let mut scan = Scan::new(&range.start, &range.end, ScanOrder::Ascending, true);
         let rows = self.collect(transaction, &mut scan, limit).await?;
-        let next = match rows.last() {
-            Some((last, _)) if !scan.is_done() => Some(behind(last)),
-            _ => None,
-        };
+        let next = unfinished(&scan).map(|passed| behind(&passed));
         let parts = rows
             .into_iter()
             .map(|(key, _)| Part::new(Action::Del, key))
@@ -273,10 +274,7 @@ impl<M> Planner<'_, M> {
             scan.skip_to(cursor);
         }
         let rows = self.collect(transaction, &mut scan, limit).await?;
-        let cursor = match rows.last() {
-            Some((last, _)) if !scan.is_done() => Some(last.clone()),
-            _ => None,
-        };
+        let cursor = unfinished(&scan);
         let part = |(key, live): Row| {
             let mut part = Part::new(Action::Get, key);
             if !is_hooked {
@@ -303,7 +301,10 @@ impl<M> Planner<'_, M> {
     ) -> Result<Vec<Row>, CommandError> {
         let mut rows: Vec<Row> = Vec::new();
         let mut bytes = 0;
-        while rows.len() < limit && bytes < self.limits.max_page_bytes && !scan.is_done() {
+        for _ in 0..MAX_PAGE_STEPS {
+            if rows.len() >= limit || bytes >= self.limits.max_page_bytes || scan.is_done() {
+                break;
+            }
             let page = PageLimit {
                 rows: limit - rows.len(),
                 bytes: self.limits.max_page_bytes - bytes,
@@ -371,6 +372,11 @@ fn bounds(arguments: &ScanArguments<'_>) -> Result<(Vec<u8>, Vec<u8>), ErrorRepl
         (None, Some(Range { start, end })) => Ok((start.to_vec(), end.to_vec())),
         (None, None) => Ok((Vec::new(), Vec::new())),
     }
+}
+
+/// Where a page stopped that is not the last one.
+fn unfinished(scan: &Scan) -> Option<Bytes> {
+    if scan.is_done() { None } else { scan.passed() }
 }
 
 /// The first key behind this one.

@@ -124,20 +124,22 @@ async fn push(client: &Client, name: &str, path: &str, flags: &[&str]) -> Result
 
 fn push_options(flags: &[&str]) -> Result<PushOptions, Failed> {
     let mut options = PushOptions::default();
+    let mut change = HookOverride::default();
     for pair in flags.chunks(2) {
         match pair {
             ["--config", setting] => {
                 let (key, value) = setting.split_once('=').ok_or_else(|| unknown(pair))?;
                 options.config.insert(key.to_owned(), value.to_owned());
             }
-            ["--prefix", prefix] => options.overrides.push(HookOverride {
-                prefix: Some(prefix.as_bytes().to_vec().into()),
-                ..HookOverride::default()
-            }),
+            ["--hook", hook] => change.hook = Some((*hook).to_owned()),
+            ["--prefix", prefix] => change.prefix = Some(prefix.as_bytes().to_vec().into()),
             ["--fuel", fuel] => options.limits.fuel = Some(number(fuel)?),
             ["--cpu", time] => options.limits.cpu_ms = Some(milliseconds(time)?),
             _ => return Err(unknown(pair)),
         }
+    }
+    if change != HookOverride::default() {
+        options.overrides.push(change);
     }
     Ok(options)
 }

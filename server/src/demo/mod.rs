@@ -49,8 +49,15 @@ pub(crate) fn run() -> Result<(), String> {
         .build()
         .map_err(|error| format!("can't start the runtime: {error}"))?;
     runtime.block_on(async {
-        let demo = play(SCRIPT).await?;
-        demo.finish().await
+        let whole = async {
+            let demo = play(SCRIPT).await?;
+            demo.finish().await
+        };
+        tokio::select! {
+            done = whole => done,
+            // What is dropped removes its folder.
+            _ = tokio::signal::ctrl_c() => Err("interrupted".to_owned()),
+        }
     })
 }
 

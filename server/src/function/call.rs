@@ -472,7 +472,9 @@ impl From<TransactionError> for Stop {
     fn from(error: TransactionError) -> Self {
         use crate::store::StoreError;
         let code = match &error {
-            TransactionError::TooLarge { .. } => ErrorCode::TooLarge,
+            TransactionError::TooLarge { .. } | TransactionError::TooManyReads { .. } => {
+                ErrorCode::TooLarge
+            }
             TransactionError::ReadOnly => ErrorCode::Forbidden,
             TransactionError::NotANumber(_) => ErrorCode::BadRequest,
             TransactionError::Store(StoreError::TooOld { .. }) => ErrorCode::TooOld,

@@ -173,8 +173,14 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         command: &Command<'_>,
         point: ReadPoint,
     ) -> Result<Settled<'a, S>, Abort> {
+        if matches!(command, Command::Call(_)) {
+            // Before the snapshot: one that waits grows old, and would conflict.
+            self.take_place().await?;
+        }
         let snapshot = self.core.store.begin(point).await.map_err(Abort::Store)?;
-        self.transaction = Some(Transaction::new(snapshot, self.core.settings.writes));
+        let settings = &self.core.settings;
+        let transaction = Transaction::new(snapshot, settings.writes);
+        self.transaction = Some(transaction.with_max_reads(settings.max_reads));
         if let Command::Call(call) = command
             && call.dry_run == Some(true)
         {
@@ -187,9 +193,8 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             Err(CommandError::Refused(reply)) => return self.settle(Err(reply), false),
             Err(CommandError::Store(error)) => return Err(Abort::Store(error)),
         };
-        if self.needs_functions(&plan) && !self.is_alone() {
-            let running = self.core.running.acquire().await;
-            self.running = Some(running.map_err(|_| Abort::Lost)?);
+        if self.needs_functions(&plan) {
+            self.take_place().await?;
         }
         let mut refused = self.request_hooks(&mut plan).await?;
         let before = self.transaction()?.savepoint();
@@ -230,6 +235,15 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
 
     pub(super) fn transaction(&mut self) -> Result<&mut Transaction<S::Snapshot>, Abort> {
         self.transaction.as_mut().ok_or(Abort::Lost)
+    }
+
+    /// Takes a place among the requests that run functions, and waits for one where there is none.
+    async fn take_place(&mut self) -> Result<(), Abort> {
+        if self.running.is_none() && !self.is_alone() {
+            let running = self.core.running.acquire().await;
+            self.running = Some(running.map_err(|_| Abort::Lost)?);
+        }
+        Ok(())
     }
 
     /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be

@@ -62,6 +62,8 @@ pub struct Settings {
     pub max_modules: usize,
     /// What a plain command's transaction may write.
     pub writes: WriteLimits,
+    /// Keys and ranges that one transaction may read.
+    pub max_reads: usize,
     /// The limits of calls.
     pub ceilings: Ceilings,
     /// The cpu time of all hooks of one phase of a request together.

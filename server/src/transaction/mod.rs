@@ -61,6 +61,12 @@ pub enum TransactionError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The bound on what is recorded as read.
+    #[error("the transaction would read more than {limit} keys and ranges")]
+    TooManyReads {
+        /// The bound.
+        limit: usize,
+    },
     /// The write limits.
     #[error("the transaction would write {what}, and may write {limit}")]
     TooLarge {
@@ -93,6 +99,8 @@ pub struct Transaction<S> {
     written_bytes: usize,
     limits: WriteLimits,
     is_read_only: bool,
+    /// Keys and ranges that may be recorded as read.
+    max_reads: usize,
 }
 
 impl<S: Snapshot> Transaction<S> {
@@ -107,7 +115,14 @@ impl<S: Snapshot> Transaction<S> {
             written_bytes: 0,
             limits,
             is_read_only: false,
+            max_reads: usize::MAX,
         }
+    }
+
+    /// The same transaction with a bound on the keys and ranges that it may read.
+    #[must_use]
+    pub fn with_max_reads(self, max_reads: usize) -> Self {
+        Self { max_reads, ..self }
     }
 
     /// The sequence of the snapshot.
@@ -317,6 +332,7 @@ impl<S: Snapshot> Transaction<S> {
     async fn read(&mut self, key: &Bytes) -> Result<Option<Entry>, TransactionError> {
         let entry = self.snapshot.get(key).await?;
         if !self.reads.points.contains(key) {
+            self.check_reads()?;
             self.reads.points.insert(key.clone());
         }
         let now_ms = self.now_ms();
@@ -325,6 +341,15 @@ impl<S: Snapshot> Transaction<S> {
             self.record_expiry(entry.expires_ms);
         }
         Ok(live)
+    }
+
+    fn check_reads(&self) -> Result<(), TransactionError> {
+        if self.reads.points.len() + self.reads.ranges.len() >= self.max_reads {
+            return Err(TransactionError::TooManyReads {
+                limit: self.max_reads,
+            });
+        }
+        Ok(())
     }
 
     fn record_expiry(&mut self, expires_ms: Millis) {

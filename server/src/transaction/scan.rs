@@ -24,6 +24,8 @@ pub struct Scan {
     rest: KeyRange,
     order: ScanOrder,
     keys_only: bool,
+    /// The last key that the scan has passed, in the store's keys.
+    passed: Option<Bytes>,
 }
 
 /// A live row, under the user's key.
@@ -49,6 +51,7 @@ impl Scan {
             rest: keyspace.range(start, end),
             order,
             keys_only,
+            passed: None,
         }
     }
 
@@ -70,7 +73,14 @@ impl Scan {
         }
     }
 
+    /// The last key that the scan has passed, given out or not: where a later one can go on.
+    #[must_use]
+    pub fn passed(&self) -> Option<Bytes> {
+        self.passed.as_ref().map(Keyspace::strip)
+    }
+
     fn advance(&mut self, last: &Bytes) {
+        self.passed = Some(last.clone());
         match self.order {
             ScanOrder::Ascending => self.rest.start = successor(last),
             ScanOrder::Descending => self.rest.end = last.clone(),
@@ -93,6 +103,7 @@ impl<S: Snapshot> Transaction<S> {
         if scan.is_done() {
             return Ok(Vec::new());
         }
+        self.check_reads()?;
         let is_reverse = scan.order == ScanOrder::Descending;
         let page = self
             .snapshot
@@ -118,6 +129,7 @@ impl<S: Snapshot> Transaction<S> {
             }
             _ => {
                 cut_off(&mut scan.rest, &covered, scan.order);
+                scan.passed = page.reached;
                 self.reads.ranges.push(covered);
             }
         }

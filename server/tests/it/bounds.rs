@@ -8,7 +8,9 @@ use luge_server::function::{Call, Stage};
 use luge_server::store::{Commit, MemoryStore, ReadPoint, Snapshot, Store, Write};
 use luge_server::transaction::{TimeToLive, Transaction, WriteLimits};
 
-use crate::support::{ManualClock, Push, START_MS, Talk, ask, now, open_sled, refused, runtime};
+use crate::support::{
+    ManualClock, Push, START_MS, Talk, ask, check, check_with, now, open_sled, refused, runtime,
+};
 
 const LIMITS: WriteLimits = WriteLimits {
     keys: 100,
@@ -286,4 +288,47 @@ fn a_large_frame_in_small_pieces_takes_no_more_room_than_it_has_bytes() {
     let length = socket.read(&mut answer).unwrap();
     let told = String::from_utf8_lossy(&answer[..length]);
     assert!(told.contains("bad_request"), "{told}");
+}
+
+#[test]
+fn a_transaction_that_reads_too_much_is_refused() {
+    check_with(
+        &[],
+        |config| config.max_reads = 3,
+        "
+        > mget a b c
+        nil, nil, nil
+        > mget a b c d
+        too_large: the transaction would read more than 3 keys and ranges
+        > scan
+        nothing
+    ",
+    );
+}
+
+#[test]
+fn a_long_stretch_of_expired_keys_ends_a_page_and_the_next_goes_on_behind_it() {
+    // One row at a time, so that the stretch takes more steps than a page may.
+    let mut transcript = String::new();
+    for part in 0..2 {
+        let sets: Vec<String> = (0..600)
+            .map(|at| format!("set a{part}{at:03} x --ttl 10"))
+            .collect();
+        let versions = vec![format!("v{}", part + 1); 600].join(", ");
+        transcript += &format!("> batch {}\n{versions}\n", sets.join("; "));
+    }
+    transcript += "
+        > set z end
+        v3
+        ~ 10ms
+        > scan --limit 1
+        nothing next a1399
+        > scan --limit 1 --cursor a1399
+        z=end
+        > del --range a zz --limit 1
+        deleted 0 next a1399\\x00
+        > scan
+        z=end
+    ";
+    check(&[], &transcript.replace("\\\\", "\\"));
 }

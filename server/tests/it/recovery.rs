@@ -175,6 +175,31 @@ fn a_folder_with_something_else_in_it_is_left_alone() {
 }
 
 #[test]
+fn a_folder_that_has_lost_its_tree_is_refused_and_not_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime()
+        .block_on(open(folder.path()).unwrap().close())
+        .unwrap();
+    let tree = folder.path().join("sled");
+    std::fs::rename(&tree, folder.path().join("elsewhere")).unwrap();
+    assert!(refusal(folder.path()).contains("has lost its tree"));
+    std::fs::remove_dir_all(&tree).unwrap();
+    std::fs::rename(folder.path().join("elsewhere"), &tree).unwrap();
+    open(folder.path()).unwrap();
+}
+
+#[test]
+fn a_first_run_that_was_cut_off_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime()
+        .block_on(open(folder.path()).unwrap().close())
+        .unwrap();
+    // The FORMAT file is written last: without it nothing was promised yet.
+    std::fs::remove_file(folder.path().join("FORMAT")).unwrap();
+    open(folder.path()).unwrap();
+}
+
+#[test]
 fn a_newer_format_and_a_damaged_one_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());

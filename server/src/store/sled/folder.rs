@@ -42,6 +42,11 @@ pub enum FolderError {
         /// Its format.
         found: u32,
     },
+    /// The tree that belongs to it is gone, or is another one.
+    #[error(
+        "the data folder {0} has lost its tree: {0}/sled holds no store's progress; put the folder back as it was, or choose another one with --data"
+    )]
+    Lost(PathBuf),
     /// Its FORMAT file says nothing.
     #[error("the file {0} is damaged: it should begin with \"luge-format {FORMAT}\"")]
     Damaged(PathBuf),
@@ -71,6 +76,8 @@ pub enum FolderError {
 pub(super) struct Folder {
     path: PathBuf,
     id: [u8; 16],
+    /// Whether it has been a store before.
+    is_ours: bool,
     /// Holds the lock for as long as the store is open.
     _lock: File,
     /// Separate files of sled that are on disk already.
@@ -100,12 +107,10 @@ impl Folder {
         } else {
             new_id
         };
-        if !is_ours {
-            write_format(path, &format, id).map_err(at("write", &format))?;
-        }
         Ok(Self {
             path: path.to_owned(),
             id,
+            is_ours,
             _lock: lock,
             synced: HashSet::new(),
             data: None,
@@ -132,6 +137,14 @@ impl Folder {
         database: &sled::Db,
     ) -> Result<Progress, FolderError> {
         let last = Progress::read(tree).map_err(|error| self.sled_error(&error.to_string()))?;
+        let last = match last {
+            Some(last) => last,
+            None if self.is_ours => return Err(FolderError::Lost(self.path.clone())),
+            None => Progress {
+                is_clean: true,
+                ..Progress::default()
+            },
+        };
         let skip = if last.is_clean {
             0
         } else {
@@ -145,14 +158,25 @@ impl Folder {
         tree.insert(layout::PROGRESS_KEY, start.encode())
             .and_then(|_| database.flush())
             .map_err(|error| self.sled_error(&error.to_string()))?;
-        sync_folder(&self.sled())
-            .and_then(|()| sync_folder(&self.path))
+        self.finish(&self.path.join("FORMAT"))
             .map_err(|error| FolderError::Io {
-                action: "sync",
+                action: "write",
                 path: self.path.clone(),
                 error,
             })?;
         Ok(start)
+    }
+
+    /// Makes the folder a store's, once its tree is on disk.
+    fn finish(&self, format: &Path) -> io::Result<()> {
+        File::open(self.sled().join("db"))?.sync_all()?;
+        sync_folder(&self.sled())?;
+        sync_folder(&self.path)?;
+        if self.is_ours {
+            Ok(())
+        } else {
+            write_format(&self.path, format, self.id)
+        }
     }
 
     /// Makes what sled has flushed durable. sled's own flush hands the bytes to the disk and does not
@@ -206,15 +230,21 @@ impl Folder {
     }
 }
 
-/// Whether the folder is ours to use: empty, but for a lock file of a run that got no further.
+/// Whether the folder is ours to use: empty, but for what a first run leaves that got no further
+/// than to its tree. It writes the FORMAT file last.
 fn is_new(path: &Path) -> io::Result<bool> {
+    let mut names = Vec::new();
     for file in fs::read_dir(path)? {
-        let name = file?.file_name();
-        if name != "LOCK" && name != "FORMAT.new" {
-            return Ok(false);
-        }
+        names.push(file?.file_name());
     }
-    Ok(true)
+    let is_begun = names.iter().any(|name| name == "LOCK");
+    let is_left_over = |name: &std::ffi::OsString| {
+        is_begun
+            && ["LOCK", "FORMAT.new", "sled"]
+                .iter()
+                .any(|other| name == other)
+    };
+    Ok(names.iter().all(is_left_over))
 }
 
 fn lock(path: &Path) -> Result<File, FolderError> {

@@ -114,12 +114,10 @@ pub(super) fn write(batch: &mut Batch, key: &[u8], old: Option<&Entry>, new: Opt
 }
 
 impl Progress {
-    pub(super) fn read(tree: &Tree) -> Result<Self, StoreError> {
+    /// What the tree has; nothing in a tree that is new.
+    pub(super) fn read(tree: &Tree) -> Result<Option<Self>, StoreError> {
         let Some(record) = tree.get(PROGRESS_KEY).map_err(storage)? else {
-            return Ok(Self {
-                is_clean: true,
-                ..Self::default()
-            });
+            return Ok(None);
         };
         let number = |range| {
             record
@@ -133,11 +131,11 @@ impl Progress {
                 "the progress record is cut short".to_owned(),
             ));
         };
-        Ok(Self {
+        Ok(Some(Self {
             sequence: u64::from_be_bytes(sequence),
             stamp_ms: u64::from_be_bytes(stamp_ms),
             is_clean: *clean == 1,
-        })
+        }))
     }
 
     pub(super) fn encode(self) -> Vec<u8> {
