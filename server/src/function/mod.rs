@@ -9,6 +9,7 @@ mod describe;
 mod limits;
 mod log;
 mod registry;
+mod scan;
 mod view;
 
 use std::future::Future;
@@ -18,12 +19,11 @@ use luge_protocol::ErrorCode;
 
 use crate::store::Snapshot;
 
-pub use call::{
-    Call, Identity, ModuleContext, RequestContext, ScanStep, Seed, Stage, Stop, time_to_live,
-};
+pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop, time_to_live};
 pub use describe::{DescribeError, Described, Description, describe};
 pub use limits::{CallLimits, Ceilings, LimitError};
 pub use registry::{HookEntry, Registered, Registry};
+pub use scan::ScanStep;
 pub use view::{HookView, ResponseStatus};
 
 /// What a runtime is given to load a module.

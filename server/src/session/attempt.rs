@@ -9,14 +9,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use luge_protocol::{Command, ErrorCode, ErrorDetails, ErrorReply, LimitsRequest, Reply};
+use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest, Reply};
 use tokio::sync::SemaphorePermit;
 
 use super::{Context, Core, refusal, wants_durability};
-use crate::command::{
-    self, Action, CommandError, Outcome, Part, Pending, Plan, Shape, Verdict, settle_call,
-};
+use crate::command::{self, Action, CommandError, Outcome, Pending, Plan, Shape};
 use crate::function::{
     Budget, Call, CallLimits, Failure, HookView, Registered, Registry, RequestContext, Runtime,
     Seed, Stage, Usage,
@@ -44,7 +41,7 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     /// One instance for each module whose hooks have been called.
     instances: HashMap<String, Option<R::Instance>>,
     /// What the caller of a procedure lowers its limits to.
-    lowered: LimitsRequest,
+    pub(super) lowered: LimitsRequest,
     seed: Option<Seed>,
     calls: u64,
     /// The place among the requests that run functions.
@@ -293,96 +290,6 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         Ok(None)
     }
 
-    async fn apply_call(&mut self, part: &mut Part) -> Result<Result<(), CommandError>, Abort> {
-        match &part.verdict {
-            Verdict::Proceed => {}
-            Verdict::Responded(value) => {
-                settle_call(part, value.clone());
-                return Ok(Ok(()));
-            }
-            Verdict::Absent | Verdict::Blocked(_) => return Ok(Ok(())),
-        }
-        let name = String::from_utf8_lossy(&part.key).into_owned();
-        let Some((module, procedure)) = self.registry.procedure(&name) else {
-            return Ok(Err(self.unknown_procedure(&name).into()));
-        };
-        let (module, function) = (Arc::clone(module), procedure.procedure.clone());
-        let input = part.value.clone().unwrap_or_default();
-        let before = self.transaction()?.savepoint();
-        let was_read_only = self.transaction()?.set_read_only(procedure.read_only);
-        let limits = module.limits.lowered_by(&self.lowered);
-        let cpu = limits.cpu;
-        let setup = |call: &mut Call<S::Snapshot>| call.input = input;
-        let (call, outcome, _) = self
-            .call(&module, &function, Stage::Procedure, &limits, cpu, setup)
-            .await?;
-        self.transaction()?.set_read_only(was_read_only);
-        let output = Bytes::from(call.output);
-        match outcome {
-            Ok(0) => {
-                settle_call(part, output);
-                Ok(Ok(()))
-            }
-            Ok(code) => {
-                self.transaction()?.undo_to(before);
-                Ok(Err(self.rejected(&module, &function, code, output).into()))
-            }
-            Err(failure) => {
-                self.transaction()?.undo_to(before);
-                let number = self.request.request;
-                let name = &module.description.name;
-                tracing::warn!(module = name, function, code = %failure.code, "a procedure failed: {}", failure.message);
-                Ok(Err(refusal::failed(name, &function, number, failure).into()))
-            }
-        }
-    }
-
-    fn rejected(
-        &self,
-        module: &Registered<R::Module>,
-        function: &str,
-        code: i32,
-        payload: Bytes,
-    ) -> ErrorReply {
-        let name = &module.description.name;
-        let message = format!("{name}.{function} refused with the code {code}");
-        ErrorReply::new(ErrorCode::Rejected, message).with(ErrorDetails {
-            module: Some(name.clone()),
-            function: Some(function.to_owned()),
-            code: Some(code),
-            payload: Some(payload),
-            call: Some(self.request.request),
-            ..ErrorDetails::default()
-        })
-    }
-
-    fn unknown_procedure(&self, name: &str) -> ErrorReply {
-        let mut shown: String = name.chars().take(128).collect();
-        shown = shown.escape_default().to_string();
-        let message = match name
-            .split_once('.')
-            .and_then(|(module, _)| self.registry.module(module))
-        {
-            Some(module) => {
-                let known: Vec<&str> = module
-                    .description
-                    .procedures
-                    .iter()
-                    .map(|it| it.procedure.as_str())
-                    .collect();
-                format!("no procedure `{shown}`; the module has {}", list(&known))
-            }
-            None => {
-                let known: Vec<&str> = self.registry.modules().keys().map(String::as_str).collect();
-                format!(
-                    "no procedure `{shown}`: procedures are called as module.procedure, and the modules are {}",
-                    list(&known)
-                )
-            }
-        };
-        ErrorReply::new(ErrorCode::NotFound, message)
-    }
-
     /// Calls one function. The transaction goes with the call and comes back.
     pub(super) async fn call(
         &mut self,
@@ -481,16 +388,4 @@ fn outcome_bytes(outcome: &Outcome) -> usize {
             Outcome::Made(Some(value)) => value.len(),
             _ => 0,
         }
-}
-
-fn list(names: &[&str]) -> String {
-    const MAX_LISTED: usize = 20;
-    match names {
-        [] => "none".to_owned(),
-        names if names.len() > MAX_LISTED => {
-            let shown = names.get(..MAX_LISTED).unwrap_or(names).join(", ");
-            format!("{shown} and {} more", names.len() - MAX_LISTED)
-        }
-        names => names.join(", "),
-    }
 }

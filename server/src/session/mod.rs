@@ -8,6 +8,8 @@ mod attempt;
 mod greeting;
 mod hooks;
 mod modules;
+mod procedures;
+mod records;
 mod refusal;
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, See
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
-pub use modules::{LoadError, load_modules};
+pub use records::{LoadError, load_modules};
 
 /// What the sessions of a server share.
 pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
