@@ -104,6 +104,10 @@ async fn bytes_go_through_a_pipe_unchanged() {
     client.set("text", "Grüße").await.unwrap();
     let image = luge(address, ["get", "image"]).await;
     assert_eq!(image.stdout, b"\x89PNG\x00\xff");
+    let copied = luge_with_input(address, ["set", "copy", "-"], b"\x89PNG\x00\xff").await;
+    assert_eq!(copied.code, 0, "{}", copied.stderr);
+    let copy = client.get("copy").await.unwrap().unwrap();
+    assert_eq!(copy, b"\x89PNG\x00\xff"[..]);
     luge(address, ["get", "text"]).await.prints("Grüße\n");
     let document = luge(address, ["get", "image", "--json"]).await.json();
     assert_eq!(document, json!({ "hex": "89504e4700ff" }));
@@ -193,7 +197,7 @@ async fn a_scan_goes_over_pages_up_to_its_limit_and_tells_when_there_are_more() 
     let lines = |run: &Run| run.stdout.iter().filter(|byte| **byte == b'\n').count();
     let usual = luge(address, ["scan"]).await;
     assert_eq!((lines(&usual), usual.code), (1000, 0));
-    let note = "note: there are more than 1000 entries; --limit 0 prints all\n";
+    let note = "note: there are more entries; --limit 0 prints all\n";
     assert_eq!(usual.stderr, note);
     let all = luge(address, ["scan", "--limit", "0"]).await;
     assert_eq!((lines(&all), &*all.stderr), (1100, ""));
@@ -368,9 +372,16 @@ async fn a_module_that_can_t_be_translated_is_refused_with_its_place() {
     .await;
     run.fails("error: invalid_module: the module's text can't be translated: ");
     assert!(run.stderr.contains("2:4"), "{}", run.stderr);
+    assert!(run.stderr.contains("broken.wat:2:4"), "{}", run.stderr);
     luge(address, ["module", "push", "none", "/nowhere.wasm"])
         .await
         .fails("error: file: /nowhere.wasm: ");
+    let run = luge(address, ["module", "push", file.to_str().unwrap(), "name"]).await;
+    run.fails("error: file: name: ");
+    assert!(run.stderr.contains("NAME FILE"), "{}", run.stderr);
+    std::fs::write(&file, "# Notes").unwrap();
+    let run = luge(address, ["module", "push", "notes", file.to_str().unwrap()]).await;
+    run.fails(&format!("error: file: {} is no module: ", file.display()));
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 the key is absent, or an error, which is on standard error as
 `error: CODE: message`; 2 wrong usage.
 
-With --json every command prints one JSON document. Bytes that are not UTF-8 are {\"hex\": \"00ff\"} in it.
+With --json a command prints one JSON document; errors stay as they are. Bytes that are not UTF-8
+are {\"hex\": \"00ff\"} in it.
 A value that begins with a hyphen stands behind `--`: luge set -- KEY -VALUE";
 
 /// The command line of the Luge key-value server.
@@ -40,13 +41,18 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Store a value
+    ///
+    /// Without --ttl and --keep-ttl the key does not expire.
     Set(Set),
     /// Print the value of a key
     ///
     /// An absent key prints nothing (with --json: null) and exits 1. On a terminal, control characters
     /// and bytes that are not UTF-8 are escaped. Elsewhere the value is written as it is, with a
     /// newline behind it if it is text.
-    Get { key: OsString },
+    Get {
+        /// The key, as it is
+        key: OsString,
+    },
     /// Print the values of several keys, one a line; an absent key is an empty line
     Mget {
         #[arg(required = true, value_name = "KEY")]
@@ -64,22 +70,30 @@ pub(crate) enum Command {
     },
     /// Add to the number that a key holds, and print the result; an absent key holds 0
     Incr {
+        /// The key, as it is
         key: OsString,
         /// What to add
         #[arg(default_value_t = 1, allow_negative_numbers = true, value_name = "N")]
         delta: i64,
     },
     /// Print how long a key will live, such as 9500ms, or `never`; an absent key exits 1
-    Ttl { key: OsString },
+    Ttl {
+        /// The key, as it is
+        key: OsString,
+    },
     /// Give a key a time to live; an absent key exits 1
     Expire {
+        /// The key, as it is
         key: OsString,
         /// Such as 300ms, 10s, 5m, 2h, 1d
-        #[arg(value_parser = units::duration)]
+        #[arg(value_parser = units::duration, value_name = "TIME")]
         ttl: Duration,
     },
     /// Take a key's time to live away; exits 1 if it has none
-    Persist { key: OsString },
+    Persist {
+        /// The key, as it is
+        key: OsString,
+    },
     /// Print entries in the order of their keys: key, tab, value
     ///
     /// Tabs, newlines, backslashes, control characters and bytes that are not UTF-8 are escaped (\t, \n,
@@ -101,7 +115,9 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Set {
+    /// The key, as it is
     pub(crate) key: OsString,
+    /// The value, as it is; - reads it from standard input
     #[arg(allow_negative_numbers = true)]
     pub(crate) value: OsString,
     /// When the key expires: 300ms, 10s, 5m, 2h, 1d [default: never]
@@ -168,7 +184,8 @@ pub(crate) struct Push {
     /// Wall clock of a call, all attempts together, such as 1s
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) deadline: Option<Duration>,
-    /// The prefix of keys that the module's hooks run for, in place of their own
+    /// The prefix of keys that the module's hooks run for, all of them unless --hook names one, in
+    /// place of their own
     #[arg(long, value_name = "PREFIX", group = "changes")]
     pub(crate) prefix: Option<OsString>,
     /// The place of the module's hooks among all hooks, in place of their own
@@ -197,7 +214,7 @@ pub(crate) enum Rule {
 
 #[derive(Debug, Args)]
 pub(crate) struct Call {
-    /// MODULE.PROCEDURE
+    /// The name of the module, and of a procedure that it has
     #[arg(value_name = "MODULE.PROCEDURE")]
     pub(crate) procedure: String,
     /// The arguments as JSON; - reads them from standard input

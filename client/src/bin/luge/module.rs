@@ -1,10 +1,12 @@
 //! The commands on modules.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use luge_client::{
-    Client, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription, ModuleSummary,
-    OnFailure, Phase, ProcedureDescription, PushOptions,
+    Client, Error, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription,
+    ModuleSummary, OnFailure, Phase, ProcedureDescription, PushOptions,
 };
 use serde_json::{Value, json};
 
@@ -49,9 +51,10 @@ pub(crate) async fn run(
 }
 
 async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Failure> {
-    let module = std::fs::read(&arguments.file).map_err(|error| {
-        Failure::local("file", format!("{}: {error}", arguments.file.display()))
-    })?;
+    let file = arguments.file.display().to_string();
+    let module = std::fs::read(&arguments.file)
+        .map_err(|error| Failure::local("file", unreadable(&arguments, &error)))?;
+    check_form(&arguments, &module)?;
     let limits = LimitsRequest {
         fuel: arguments.fuel,
         cpu_ms: arguments.cpu.map(milliseconds),
@@ -73,9 +76,33 @@ async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Fai
         limits,
         overrides: if unchanged { vec![] } else { vec![change] },
     };
-    Ok(client
-        .module_push(&arguments.name, &module, options)
-        .await?)
+    let pushed = client.module_push(&arguments.name, &module, options).await;
+    pushed.map_err(|error| match error {
+        // The library has the bytes, and not where they are from.
+        Error::Wat(message) => Error::Wat(message.replace("<anon>", &file)).into(),
+        error => error.into(),
+    })
+}
+
+fn unreadable(arguments: &Push, error: &io::Error) -> String {
+    let hint = match Path::new(&arguments.name).is_file() {
+        true => "; the name stands before the file: luge module push NAME FILE",
+        false => "",
+    };
+    format!("{}: {error}{hint}", arguments.file.display())
+}
+
+/// Refuses a file that is neither of the forms of a module, where its name can still be told.
+fn check_form(arguments: &Push, module: &[u8]) -> Result<(), Failure> {
+    let text = module.trim_ascii_start();
+    if module.starts_with(b"\0asm") || text.starts_with(b"(") || text.starts_with(b";;") {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is no module: a WebAssembly binary begins with \\0asm, and its text form with `(` or `;;`",
+        arguments.file.display()
+    );
+    Err(Failure::local("file", message))
 }
 
 fn milliseconds(duration: Duration) -> u64 {

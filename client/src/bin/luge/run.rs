@@ -1,6 +1,7 @@
 //! The commands on keys and values, `call`, `info` and `ping`.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::Read;
 
 use luge_client::{
@@ -108,10 +109,7 @@ async fn set(client: &Client, arguments: Set, printer: &mut Printer) -> Result<O
         condition: arguments.if_version.map(Condition::Version).or(absent),
         return_old: false,
     };
-    let (key, value) = (
-        arguments.key.into_encoded_bytes(),
-        arguments.value.into_encoded_bytes(),
-    );
+    let (key, value) = (arguments.key.into_encoded_bytes(), bytes(arguments.value)?);
     let version = client.set_with(key, value, options).await?.version;
     let line = format!("ok (version {version})");
     done(printer, &json!({ "version": version }), &line)
@@ -207,7 +205,7 @@ async fn scan(client: &Client, arguments: Scan, printer: &mut Printer) -> Result
     }
     printer.finish()?;
     if more {
-        eprintln!("note: there are more than {limit} entries; --limit 0 prints all");
+        eprintln!("note: there are more entries; --limit 0 prints all");
     }
     Ok(Outcome::Done)
 }
@@ -230,11 +228,7 @@ fn entry_document(entry: &Entry, keys_only: bool) -> Value {
 
 async fn call(client: &Client, arguments: Call, printer: &mut Printer) -> Result<Outcome, Failure> {
     if let Some(raw) = arguments.raw {
-        let bytes = match raw.to_str() {
-            Some("-") => read_input()?,
-            _ => raw.into_encoded_bytes(),
-        };
-        let output = client.call_raw(&arguments.procedure, bytes).await?;
+        let output = client.call_raw(&arguments.procedure, bytes(raw)?).await?;
         printer.value(&output)?;
         return Ok(Outcome::Done);
     }
@@ -245,7 +239,7 @@ async fn call(client: &Client, arguments: Call, printer: &mut Printer) -> Result
         None => "null".to_owned(),
     };
     let bytes = json::to_messagepack(&text)
-        .map_err(|error| Failure::local("arguments", format!("not JSON: {error}")))?;
+        .map_err(|error| Failure::local("arguments", not_json(&error)))?;
     let output = client.call_raw(&arguments.procedure, bytes).await?;
     print_output(&output, printer)
 }
@@ -267,6 +261,21 @@ fn print_output(output: &[u8], printer: &mut Printer) -> Result<Outcome, Failure
     })?;
     printer.document(&value)?;
     Ok(Outcome::Done)
+}
+
+fn not_json(error: &impl Display) -> String {
+    format!(
+        "not JSON: {error}; names and texts stand in double quotes, and the whole in single ones for \
+         the shell, as in '\"anna\"' and '{{\"name\":\"anna\"}}'"
+    )
+}
+
+/// What stands on the command line, or, for a hyphen, on standard input.
+fn bytes(given: OsString) -> Result<Vec<u8>, Failure> {
+    match given.to_str() {
+        Some("-") => read_input(),
+        _ => Ok(given.into_encoded_bytes()),
+    }
 }
 
 fn read_input() -> Result<Vec<u8>, Failure> {
