@@ -6,9 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::Dict;
+use figment::{Figment, Provider};
 use serde::{Deserialize, Serialize};
 
 /// Variables with our prefix that are not settings of the server: the CLI's address, and the name of
@@ -177,30 +178,21 @@ impl Config {
                     file.display()
                 ))
             })?;
-            let toml = || Toml::string(&text);
-            check_keys(
-                &Figment::from(toml()),
-                &format!("the file {}", file.display()),
-            )?;
-            figment = figment.merge(toml());
+            let place = format!("the file {}", file.display());
+            figment = merge(figment, || Toml::string(&text), &place)?;
         }
         let environment = Env::prefixed("LUGE_").ignore(OTHER_VARIABLES);
-        check_keys(
-            &Figment::from(environment.clone()),
-            "the environment (LUGE_…)",
-        )?;
-        figment = figment.merge(environment);
+        figment = merge(figment, || environment.clone(), "the environment (LUGE_…)")?;
         for (key, value) in flags {
             let value: figment::value::Value = value
                 .parse()
                 .unwrap_or_else(|_| figment::value::Value::from(value.as_str()));
-            let flag = Serialized::default(key, value);
-            check_keys(&Figment::from(flag.clone()), "the flags")?;
-            figment = figment.merge(flag);
+            let flag = || Serialized::default(key, value.clone());
+            figment = merge(figment, flag, "the flags")?;
         }
         let config: Self = figment
             .extract()
-            .map_err(|error| ConfigError(one_line(&error)))?;
+            .map_err(|error| unreadable(&error, "the configuration"))?;
         config.check()?;
         Ok(config)
     }
@@ -289,26 +281,84 @@ impl Config {
     }
 }
 
-/// Refuses a key that no setting has, and names the nearest.
-fn check_keys(source: &Figment, place: &str) -> Result<(), ConfigError> {
-    let keys: Dict = source
+/// Adds a source, after a look at each of its keys and values, so that what is wrong is told with the
+/// place where it stands.
+fn merge<P: Provider>(
+    figment: Figment,
+    source: impl Fn() -> P,
+    place: &str,
+) -> Result<Figment, ConfigError> {
+    let keys: Dict = Figment::from(source())
         .extract()
-        .map_err(|error| ConfigError(format!("{place} can't be read: {}", one_line(&error))))?;
+        .map_err(|error| unreadable(&error, place))?;
     for key in keys.keys() {
-        if Config::FIELDS.iter().any(|field| field.name == key) {
-            continue;
-        }
-        let nearest = Config::FIELDS
-            .iter()
-            .min_by_key(|field| strsim::damerau_levenshtein(field.name, key))
-            .map_or("", |field| field.name);
-        return Err(ConfigError(format!(
-            "unknown configuration key `{key}` in {place}; the nearest is `{nearest}`, and `luge-server config` lists them all"
-        )));
+        check_key(key, place)?;
     }
-    Ok(())
+    let figment = figment.merge(source());
+    figment
+        .extract::<Config>()
+        .map_err(|error| unreadable(&error, place))?;
+    Ok(figment)
 }
 
-fn one_line(error: &figment::Error) -> String {
-    error.to_string().replace('\n', " ")
+/// Refuses a key that no setting has, and names the nearest.
+fn check_key(key: &str, place: &str) -> Result<(), ConfigError> {
+    if Config::FIELDS.iter().any(|field| field.name == key) {
+        return Ok(());
+    }
+    // This measure gives weight to a common beginning, as abbreviations have.
+    let likeness = |field: &Field| strsim::jaro_winkler(field.name, key);
+    let nearest = Config::FIELDS
+        .iter()
+        .max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
+        .map_or("", |field| field.name);
+    Err(ConfigError(format!(
+        "unknown configuration key `{key}` in {place}; the nearest is `{nearest}`, and `luge-server config` lists them all"
+    )))
+}
+
+/// What can't be read as a setting's value, in one sentence.
+fn unreadable(error: &figment::Error, place: &str) -> ConfigError {
+    let key = error
+        .path
+        .last()
+        .map(|key| key.to_lowercase())
+        .unwrap_or_default();
+    let Some(field) = Config::FIELDS.iter().find(|field| field.name == key) else {
+        return ConfigError(format!("{place} can't be read: {}", one_line(&error.kind)));
+    };
+    let (found, expected) = match &error.kind {
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            (shown(found), in_words(expected, field.unit))
+        }
+        Kind::UnknownVariant(found, known) => (format!("{found:?}"), known.join(" or ")),
+        other => (one_line(other), "something else".to_owned()),
+    };
+    ConfigError(format!(
+        "the setting `{key}` in {place} is {found}, and should be {expected}"
+    ))
+}
+
+fn shown(found: &Actual) -> String {
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("{value:?}"),
+        other => other.to_string(),
+    }
+}
+
+fn in_words(expected: &str, unit: &str) -> String {
+    match expected {
+        "a boolean" | "bool" => "true or false".to_owned(),
+        "usize" | "u64" | "u32" => format!("a whole number of {unit}, such as 1000"),
+        "a string" | "string" => "text".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn one_line(what: &impl std::fmt::Display) -> String {
+    what.to_string().replace('\n', " ")
 }

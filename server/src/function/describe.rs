@@ -142,6 +142,12 @@ fn undescribed(exports: &Exports) -> Result<Description, DescribeError> {
             });
         }
     }
+    if exports.has_hook_imports {
+        description.warnings.push(
+            "the module imports what only hooks may use, and describes none, so nothing runs around a command; is its describer called `metadata`?"
+                .to_owned(),
+        );
+    }
     for (name, found) in &exports.others {
         if !name.starts_with('_') && !name.starts_with("luge_") {
             description.warnings.push(format!(

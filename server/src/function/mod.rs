@@ -118,6 +118,8 @@ pub struct Exports {
     pub callable: Vec<String>,
     /// The others, with their types.
     pub others: Vec<(String, String)>,
+    /// Whether it imports what only hooks may use: `request_…` and `response_…`.
+    pub has_hook_imports: bool,
 }
 
 impl Failure {

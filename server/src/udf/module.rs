@@ -55,7 +55,10 @@ impl<S: Snapshot> Module<S> {
             .instantiate_pre(&module)
             .map_err(|error| first_lines(&error))?;
         check_export_count(&module)?;
-        let mut exports = Exports::default();
+        let mut exports = Exports {
+            has_hook_imports: has_hook_imports(&module),
+            ..Exports::default()
+        };
         let mut functions = HashMap::new();
         for export in module.exports() {
             let ExternType::Func(found) = export.ty() else {
@@ -113,6 +116,13 @@ fn check_export_count(module: &wasmtime::Module) -> Result<(), String> {
             "it exports {count} functions, which exceeds the limit of {MAX_EXPORTS}"
         )),
     }
+}
+
+fn has_hook_imports(module: &wasmtime::Module) -> bool {
+    let is_for_hooks = |name: &str| name.starts_with("request_") || name.starts_with("response_");
+    module
+        .imports()
+        .any(|import| import.module() == super::host::MODULE && is_for_hooks(import.name()))
 }
 
 /// Answers whether there is an `_initialize` to run.

@@ -768,3 +768,30 @@ fn a_spinning_guest_gives_way_to_its_neighbours() {
         );
     });
 }
+
+// A describer with a slip in its name described nothing, its hook became a procedure, and nobody was
+// told that the check was not there.
+#[test]
+fn a_module_that_looks_like_hooks_and_describes_none_is_pushed_with_a_warning() {
+    use crate::support::{ManualClock, START_MS, Talk, runtime};
+    use luge_protocol::Reply;
+    use luge_server::{config::Config, store::MemoryStore};
+    let misspelt = Push::new(
+        "misspelt",
+        r#"(module
+        (import "luge_v1" "request_command" (func $command (result i32)))
+        (memory (export "memory") 1)
+        (func (export "metadat") (result i32) (i32.const 0))
+        (func (export "check") (result i32) (call $command)))"#,
+    );
+    runtime().block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = MemoryStore::new([1; 16], Box::new(clock.clone()));
+        let config = Config { max_instances: 16, ..Config::default() };
+        let mut talk = Talk::new(store, &config, clock).await;
+        let Ok(Reply::Module(module)) = talk.push(&misspelt).await else { panic!("it is accepted") };
+        assert_eq!(module.warnings, [
+            "the module imports what only hooks may use, and describes none, so nothing runs around a command; is its describer called `metadata`?",
+        ]);
+    });
+}
