@@ -158,6 +158,9 @@ pub struct ErrorDetails {
     /// The call's id, as the server's log has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub call: Option<u64>,
+    /// The last line that the function logged as an error, such as a panic's message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
     /// The guest's functions that were running, innermost first.
     #[serde(
         skip_serializing_if = "Option::is_none",

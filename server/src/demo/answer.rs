@@ -32,6 +32,7 @@ pub(super) fn error(reply: &ErrorReply) -> String {
     let payload = details.payload.filter(|payload| !payload.is_empty());
     lines.extend(payload.map(|payload| format!("  payload: {}", json(&payload))));
     lines.extend(details.call.map(|call| format!("  call: {call}")));
+    lines.extend(details.log.map(|log| format!("  log: {log}")));
     let frames = details.backtrace.unwrap_or_default();
     lines.extend(frames.iter().map(|frame| format!("    at {frame}")));
     lines.join("\n")

@@ -228,6 +228,11 @@ impl<S: Snapshot> Call<S> {
         Ok(())
     }
 
+    /// Takes the last line that the call logged as an error.
+    pub fn take_last_error(&mut self) -> Option<String> {
+        self.log.take_last_error()
+    }
+
     /// Logs what is written to a standard stream.
     pub fn log_stream(&mut self, level: u32, bytes: &[u8]) {
         self.log

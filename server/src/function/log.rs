@@ -8,12 +8,19 @@ const MAX_LINES: u32 = 100;
 /// The most bytes of one line; the rest is cut off, and that is said.
 const MAX_LINE_BYTES: usize = 4096;
 
+/// The most characters of a line that a caller is told.
+const MAX_TOLD_CHARACTERS: usize = 512;
+
+const ERROR: u32 = 4;
+
 /// How much of its log a call has left.
 #[derive(Debug)]
 pub(super) struct LogBudget {
     lines: u32,
     /// What was written to the standard streams since the last line ended.
     partial: Vec<u8>,
+    /// The last error, for the answer to whoever called: it often says why a trap followed.
+    last_error: Option<String>,
 }
 
 impl Default for LogBudget {
@@ -21,6 +28,7 @@ impl Default for LogBudget {
         Self {
             lines: MAX_LINES,
             partial: Vec::new(),
+            last_error: None,
         }
     }
 }
@@ -32,7 +40,11 @@ impl LogBudget {
             return;
         }
         self.lines -= 1;
-        emit(module, request, level, &escape(text));
+        let text = escape(text);
+        emit(module, request, level, &text);
+        if level == ERROR {
+            self.last_error = Some(text.chars().take(MAX_TOLD_CHARACTERS).collect());
+        }
         if self.lines == 0 {
             emit(
                 module,
@@ -41,6 +53,11 @@ impl LogBudget {
                 &format!("more than {MAX_LINES} lines in one call; the rest is dropped"),
             );
         }
+    }
+
+    /// Takes the last error.
+    pub(super) fn take_last_error(&mut self) -> Option<String> {
+        self.last_error.take()
     }
 
     /// Logs what a guest writes to a standard stream, line by line.

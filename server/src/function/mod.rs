@@ -68,6 +68,8 @@ pub struct Failure {
     pub message: String,
     /// The guest's functions that were running, innermost first.
     pub backtrace: Vec<String>,
+    /// The last line that the function logged as an error.
+    pub log: Option<String>,
 }
 
 /// A call that is over.
@@ -129,6 +131,7 @@ impl Failure {
             code,
             message: message.into(),
             backtrace: Vec::new(),
+            log: None,
         }
     }
 }

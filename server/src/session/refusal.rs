@@ -29,6 +29,7 @@ pub(super) fn failed(module: &str, function: &str, call: u64, failure: Failure) 
         module: Some(module.to_owned()),
         function: Some(function.to_owned()),
         call: Some(call),
+        log: failure.log,
         backtrace: (!failure.backtrace.is_empty()).then_some(failure.backtrace),
         ..ErrorDetails::default()
     })
@@ -42,6 +43,7 @@ pub(super) fn failed_hook(module: &str, hook: &str, call: u64, failure: Failure)
         function: Some(hook.to_owned()),
         cause: Some(failure.code.name().to_owned()),
         call: Some(call),
+        log: failure.log,
         backtrace: (!failure.backtrace.is_empty()).then_some(failure.backtrace),
         ..ErrorDetails::default()
     })

@@ -25,12 +25,14 @@ pub(super) fn failure(
             code: ErrorCode::MemoryExceeded,
             message,
             backtrace,
+            log: None,
         };
     }
     Failure {
         code,
         message,
         backtrace,
+        log: None,
     }
 }
 

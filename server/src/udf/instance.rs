@@ -160,8 +160,10 @@ impl<S: Snapshot> Instance<S> {
         self.store.set_fuel(self.limits.fuel)
     }
 
-    fn failed(&self, error: &wasmtime::Error) -> Failure {
-        let failed = failure(error, &self.limits, self.store.data().limiter.has_refused);
+    fn failed(&mut self, error: &wasmtime::Error) -> Failure {
+        let mut failed = failure(error, &self.limits, self.store.data().limiter.has_refused);
+        let call = self.store.data_mut().call.as_mut();
+        failed.log = call.and_then(|call| call.take_last_error());
         if failed.code == ErrorCode::Internal {
             tracing::error!(message = failed.message, "a call failed in the runtime");
         }

@@ -311,9 +311,9 @@ fn a_trap_tells_the_guests_functions_by_name() {
     use luge_server::{config::Config, store::MemoryStore};
     let nested = guest(
         "nested",
-        "",
+        "out of cheese",
         r#"
-        (func $inner unreachable)
+        (func $inner (call $log (i32.const 4) (i32.const 1024) (i32.const 13)) unreachable)
         (func $outer (call $inner))
         (func $run (export "run") (result i32) (call $outer) (i32.const 0))"#,
     );
@@ -332,6 +332,7 @@ fn a_trap_tells_the_guests_functions_by_name() {
         assert_eq!(details.module.as_deref(), Some("nested"));
         assert_eq!(details.function.as_deref(), Some("run"));
         assert!(details.call.is_some());
+        assert_eq!(details.log.as_deref(), Some("out of cheese"));
     });
 }
 

@@ -93,6 +93,7 @@ fn server_text(reply: &ErrorReply) -> String {
     let payload = details.payload.filter(|payload| !payload.is_empty());
     lines.extend(payload.map(|payload| format!("payload: {}", json::payload(&payload))));
     lines.extend(details.call.map(|call| format!("call: {call}")));
+    lines.extend(details.log.map(|log| format!("log: {log}")));
     let frames = details.backtrace.unwrap_or_default();
     lines.extend(frames.into_iter().map(|frame| format!("  at {frame}")));
     lines
@@ -183,13 +184,14 @@ mod tests {
     fn a_trap_shows_its_back_trace() {
         let details = ErrorDetails {
             call: Some(7),
+            log: Some("no such account".to_owned()),
             backtrace: Some(vec!["inner".to_owned(), "outer".to_owned()]),
             ..ErrorDetails::default()
         };
         let reply = ErrorReply::new(ErrorCode::Trap, "unreachable").with(details);
         check(
             Error::Server(reply),
-            "error: trap: unreachable\n  call: 7\n    at inner\n    at outer\n",
+            "error: trap: unreachable\n  call: 7\n  log: no such account\n    at inner\n    at outer\n",
         );
     }
 
