@@ -151,9 +151,11 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     };
     let is_durable = has_changed || wants_durability(context.options);
     let (snapshot, commit) = transaction.into_commit(is_durable);
-    match core.store.commit(snapshot, commit).await? {
-        CommitOutcome::Committed(sequence) => Ok(Some((told(sequence), sequence, true))),
-        CommitOutcome::Conflict => Ok(None),
+    match core.store.commit(snapshot, commit).await {
+        Ok(CommitOutcome::Committed(sequence)) => Ok(Some((told(sequence), sequence, true))),
+        // What could not be validated any more was not written either: a fresh snapshot may do.
+        Ok(CommitOutcome::Conflict) | Err(StoreError::TooOld { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

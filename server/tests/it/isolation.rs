@@ -366,3 +366,41 @@ fn contended_increments_all_count() {
     let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(START_MS));
     runtime.block_on(contend(open_sled(folder.path(), clock.clone()), clock));
 }
+
+// A write that read nothing was answered `too_old` when the history behind its snapshot was gone by
+// the time of its commit. A fresh snapshot is all that it needs.
+#[test]
+fn a_write_whose_snapshot_grew_too_old_is_tried_again() {
+    use crate::support::{Talk, ask};
+    use luge_server::config::Config;
+    use luge_server::store::sled::{SledOptions, SledStore};
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(START_MS);
+    // No room for history: whatever is replaced is forgotten once it is acked.
+    let options = SledOptions {
+        cache_bytes: 8 << 20,
+        max_history_bytes: 0,
+        max_waiting_commits: 64,
+    };
+    let store = SledStore::open(folder.path(), [1; 16], Box::new(clock.clone()), &options).unwrap();
+    runtime().block_on(async {
+        let config = Config {
+            max_instances: 16,
+            ..Config::default()
+        };
+        let talk = Talk::new(store, &config, clock).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for key in ["a", "b", "c", "d"] {
+            let mut session = talk.session();
+            tasks.spawn(async move {
+                for _ in 0..50 {
+                    ask(&mut session, &format!("set {key} 1")).await.unwrap();
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        talk.core.store.close().await.unwrap();
+    });
+}
