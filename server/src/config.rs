@@ -110,7 +110,7 @@ settings! {
     call_fuel: u64 = 10_000_000, "fuel",
         "a call's fuel, where its push asks for nothing: about 5 ms of arithmetic";
     call_cpu_ms: u64 = 50, "ms",
-        "a call's time running, host calls included";
+        "a call's cpu time, host calls included; waiting for a processor does not count";
     call_deadline_ms: u64 = 1_000, "ms",
         "a call's wall clock, from the request's arrival on, over queues and attempts";
     call_memory_bytes: usize = 16 << 20, "bytes",
@@ -140,7 +140,7 @@ settings! {
     max_call_table_elements: usize = 20_000, "elements",
         "the most that a push may ask for; every slot of the pool holds as many";
     phase_cpu_ms: u64 = 200, "ms",
-        "the time running of all hooks before a command together, and of all after it";
+        "the cpu time of all hooks before a command together, and of all after it";
     stack_bytes: usize = 512 << 10, "bytes",
         "a guest's stack";
     max_running_calls: usize = 128, "requests",

@@ -36,7 +36,7 @@ pub async fn apply<S: Snapshot>(
             if let Action::Check(condition) = part.action
                 && !holds(condition, None)
             {
-                return Err(unmet(part, index, None).into());
+                return Err(unmet(part, condition, index, None).into());
             }
             part.outcome = Outcome::Absent;
             return Ok(());
@@ -108,18 +108,15 @@ async fn check<S: Snapshot>(
     if holds(condition, version) {
         return Ok(());
     }
-    Err(unmet(part, index, version).into())
+    Err(unmet(part, condition, index, version).into())
 }
 
-fn unmet(part: &Part, index: Option<u64>, version: Option<Option<u64>>) -> ErrorReply {
-    let condition = match part.action {
-        Action::Check(condition)
-        | Action::Set {
-            condition: Some(condition),
-            ..
-        } => condition,
-        _ => Condition::Present,
-    };
+fn unmet(
+    part: &Part,
+    condition: Condition,
+    index: Option<u64>,
+    version: Option<Option<u64>>,
+) -> ErrorReply {
     let is = match version {
         None => "absent".to_owned(),
         Some(None) => "written by this request".to_owned(),

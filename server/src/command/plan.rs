@@ -15,6 +15,7 @@ use crate::function::Registry;
 use crate::store::{PageLimit, Snapshot};
 use crate::transaction::{
     Row, Scan, ScanOrder, TimeToLive, Transaction, TransactionError, parse_number, prefix_end,
+    successor,
 };
 
 /// Entries of a page of a scan where the request names no limit.
@@ -241,7 +242,7 @@ impl<M> Planner<'_, M> {
         let limit = self.limits.page(del.limit, DEFAULT_RANGE_KEYS)?;
         let mut scan = Scan::new(&range.start, &range.end, ScanOrder::Ascending, true);
         let rows = self.collect(transaction, &mut scan, limit).await?;
-        let next = unfinished(&scan).map(|passed| behind(&passed));
+        let next = unfinished(&scan).map(|passed| successor(&passed));
         let parts = rows
             .into_iter()
             .map(|(key, _)| Part::new(Action::Del, key))
@@ -301,22 +302,24 @@ impl<M> Planner<'_, M> {
     ) -> Result<Vec<Row>, CommandError> {
         let mut rows: Vec<Row> = Vec::new();
         let mut bytes = 0;
-        for _ in 0..MAX_PAGE_STEPS {
+        for step in 0..MAX_PAGE_STEPS {
             if rows.len() >= limit || bytes >= self.limits.max_page_bytes || scan.is_done() {
                 break;
+            }
+            if step > 0 {
+                // A long stretch of expired keys must not keep the neighbours waiting.
+                tokio::task::yield_now().await;
             }
             let page = PageLimit {
                 rows: limit - rows.len(),
                 bytes: self.limits.max_page_bytes - bytes,
             };
-            let step = transaction.scan(scan, page).await?;
-            bytes += step
+            let found = transaction.scan(scan, page).await?;
+            bytes += found
                 .iter()
                 .map(|(key, live)| key.len() + live.value.len())
                 .sum::<usize>();
-            rows.extend(step);
-            // A long stretch of expired keys must not keep the neighbours waiting.
-            tokio::task::yield_now().await;
+            rows.extend(found);
         }
         Ok(rows)
     }
@@ -377,13 +380,6 @@ fn bounds(arguments: &ScanArguments<'_>) -> Result<(Vec<u8>, Vec<u8>), ErrorRepl
 /// Where a page stopped that is not the last one.
 fn unfinished(scan: &Scan) -> Option<Bytes> {
     if scan.is_done() { None } else { scan.passed() }
-}
-
-/// The first key behind this one.
-fn behind(key: &Bytes) -> Bytes {
-    let mut next = key.to_vec();
-    next.push(0);
-    Bytes::from(next)
 }
 
 /// The time to live that a request names.

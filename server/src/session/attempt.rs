@@ -88,11 +88,9 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
                 false,
             );
         }
-        let is_alone = number > core.settings.max_shared_attempts;
-        let alone = if is_alone {
-            Some(core.coordinator.exclusive().await)
-        } else {
-            None
+        let alone = match core.settings.is_alone(number) {
+            true => Some(core.coordinator.exclusive().await),
+            false => None,
         };
         let attempt = Attempt {
             core,
@@ -180,11 +178,6 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         let settings = &self.core.settings;
         let transaction = Transaction::new(snapshot, settings.writes);
         self.transaction = Some(transaction.with_max_reads(settings.max_reads));
-        if let Command::Call(call) = command
-            && call.dry_run == Some(true)
-        {
-            return self.settle(Err(refusal::unsupported("call with dry_run")), false);
-        }
         let (registry, limits) = (self.registry, &self.core.settings.command);
         let planned = command::plan(self.transaction()?, registry, command, limits).await;
         let mut plan = match planned {
@@ -237,18 +230,16 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     }
 
     /// Takes a place among the requests that run functions, and waits for one where there is none.
+    ///
+    /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
+    /// waiting for their commit.
     async fn take_place(&mut self) -> Result<(), Abort> {
-        if self.running.is_none() && !self.is_alone() {
+        let is_alone = self.core.settings.is_alone(self.request.attempt);
+        if self.running.is_none() && !is_alone {
             let running = self.core.running.acquire().await;
             self.running = Some(running.map_err(|_| Abort::Lost)?);
         }
         Ok(())
-    }
-
-    /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
-    /// waiting for their commit.
-    fn is_alone(&self) -> bool {
-        self.request.attempt > self.core.settings.max_shared_attempts
     }
 
     fn needs_functions(&self, plan: &Plan) -> bool {

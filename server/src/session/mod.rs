@@ -76,6 +76,13 @@ pub struct Settings {
     pub max_shared_attempts: u32,
 }
 
+impl Settings {
+    /// Whether the attempt of this number runs while no other commits.
+    fn is_alone(&self, attempt: u32) -> bool {
+        attempt > self.max_shared_attempts
+    }
+}
+
 /// What enters the core as a value: time and randomness.
 pub struct Surroundings {
     /// The clock that deadlines are measured by.
@@ -214,6 +221,9 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             Command::ModuleList(_) => (Ok(modules::list(&self.core)), 0),
             Command::ModuleShow(show) => (modules::show(&self.core, &show.name), 0),
             Command::ModuleRemove(remove) => modules::remove(&self.core, &remove.name).await,
+            Command::Call(call) if call.dry_run == Some(true) => {
+                (Err(refusal::unsupported("call with dry_run")), 0)
+            }
             Command::Get(_)
             | Command::Set(_)
             | Command::Del(_)

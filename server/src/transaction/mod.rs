@@ -21,7 +21,7 @@ use crate::store::{
 };
 
 pub use attempt::{Coordinator, Permit};
-pub use keyspace::{Keyspace, prefix_end};
+pub use keyspace::{Keyspace, prefix_end, successor};
 pub use scan::{Row, Scan, ScanOrder};
 
 /// What one transaction may write.
@@ -145,11 +145,6 @@ impl<S: Snapshot> Transaction<S> {
         self.written_bytes
     }
 
-    /// What it would write if it were committed now.
-    pub fn writes(&self) -> &WriteSet {
-        &self.writes
-    }
-
     /// Replaces the write limits; answers what they were.
     pub fn set_limits(&mut self, limits: WriteLimits) -> WriteLimits {
         std::mem::replace(&mut self.limits, limits)
@@ -251,10 +246,7 @@ impl<S: Snapshot> Transaction<S> {
         Ok(sum)
     }
 
-    /// Writes a record of the server's own.
-    ///
-    /// # Errors
-    /// Writes are forbidden.
+    /// Writes a record of the server's own, which no limit on users' writes counts.
     pub fn set_record(&mut self, keyspace: Keyspace, name: &[u8], record: Option<Bytes>) {
         let write = match record {
             Some(value) => Write::Put {
@@ -264,21 +256,6 @@ impl<S: Snapshot> Transaction<S> {
             None => Write::Delete,
         };
         self.put(keyspace.key(name), write);
-    }
-
-    /// Reads a record of the server's own.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn get_record(
-        &mut self,
-        keyspace: Keyspace,
-        name: &[u8],
-    ) -> Result<Option<Bytes>, TransactionError> {
-        Ok(self
-            .lookup(&keyspace.key(name))
-            .await?
-            .map(|live| live.value))
     }
 
     /// A place to return to.

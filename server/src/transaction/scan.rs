@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{Keyspace, Live, Transaction, TransactionError, is_live, own, remaining};
+use super::{Keyspace, Live, Transaction, TransactionError, is_live, own, remaining, successor};
 use crate::store::{Entry, KeyRange, PageLimit, Snapshot};
 
 /// Which way a scan goes.
@@ -220,14 +220,6 @@ fn cut_off(rest: &mut KeyRange, covered: &KeyRange, order: ScanOrder) {
         ScanOrder::Ascending => rest.start = covered.end.clone(),
         ScanOrder::Descending => rest.end = covered.start.clone(),
     }
-}
-
-/// The first key behind this one.
-fn successor(key: &Bytes) -> Bytes {
-    let mut next = Vec::with_capacity(key.len() + 1);
-    next.extend_from_slice(key);
-    next.push(0);
-    Bytes::from(next)
 }
 
 /// Joins the last range to the one before where they touch, as the pages of one scan do.
