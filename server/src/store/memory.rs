@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     Clock, Commit, CommitOutcome, Entry, KeyRange, Millis, Page, PageLimit, ReadPoint, ReadSet,
-    Sequence, Snapshot, Store, StoreError, Write,
+    Sequence, Snapshot, Store, StoreError,
 };
 
 /// A store in memory. Nothing survives it.
@@ -141,8 +141,7 @@ impl State {
                 .last()
                 .is_some_and(|(sequence, _)| *sequence > snapshot)
         };
-        let has_expired = reads.live_until_ms != 0 && reads.live_until_ms <= self.stamp_ms;
-        has_expired
+        reads.has_expired(self.stamp_ms)
             || reads
                 .points
                 .iter()
@@ -166,14 +165,7 @@ impl State {
     fn apply(&mut self, writes: super::WriteSet) -> Sequence {
         let sequence = self.visible + 1;
         for (key, write) in writes {
-            let entry = match write {
-                Write::Put { value, expires_ms } => Some(Entry {
-                    value,
-                    version: sequence,
-                    expires_ms,
-                }),
-                Write::Delete => None,
-            };
+            let entry = write.into_entry(sequence);
             self.superseded.push_back((sequence, key.clone()));
             self.versions
                 .entry(key)

@@ -233,6 +233,38 @@ pub trait Store: Send + Sync + 'static {
     fn close(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
+impl Write {
+    /// Bytes of the key and of the value, if there is one.
+    #[must_use]
+    pub fn bytes(&self, key: &[u8]) -> usize {
+        match self {
+            Self::Put { value, .. } => key.len() + value.len(),
+            Self::Delete => key.len(),
+        }
+    }
+
+    /// What the key holds once the commit of this sequence has written it.
+    #[must_use]
+    pub fn into_entry(self, version: Sequence) -> Option<Entry> {
+        match self {
+            Self::Put { value, expires_ms } => Some(Entry {
+                value,
+                version,
+                expires_ms,
+            }),
+            Self::Delete => None,
+        }
+    }
+}
+
+impl ReadSet {
+    /// Whether something that was read as live has ended at this stamp.
+    #[must_use]
+    pub fn has_expired(&self, stamp_ms: Millis) -> bool {
+        self.live_until_ms != 0 && self.live_until_ms <= stamp_ms
+    }
+}
+
 impl KeyRange {
     /// Whether the key lies in the range.
     #[must_use]

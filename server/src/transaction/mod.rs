@@ -278,12 +278,12 @@ impl<S: Snapshot> Transaction<S> {
             };
             let undone = match before {
                 Some(write) => {
-                    self.written_bytes += weight(&key, &write);
+                    self.written_bytes += write.bytes(&key);
                     self.writes.insert(key.clone(), write)
                 }
                 None => self.writes.remove(&key),
             };
-            self.written_bytes -= undone.map_or(0, |write| weight(&key, &write));
+            self.written_bytes -= undone.map_or(0, |write| write.bytes(&key));
         }
     }
 
@@ -359,9 +359,9 @@ impl<S: Snapshot> Transaction<S> {
     fn write(&mut self, key: Bytes, write: Write) -> Result<(), TransactionError> {
         self.check_writable()?;
         let replaced = self.writes.get(&key);
-        let freed = replaced.map_or(0, |write| weight(&key, write));
+        let freed = replaced.map_or(0, |write| write.bytes(&key));
         let keys = self.writes.len() + usize::from(replaced.is_none());
-        let bytes = self.written_bytes - freed + weight(&key, &write);
+        let bytes = self.written_bytes - freed + write.bytes(&key);
         if keys > self.limits.keys {
             let what = format!("{keys} keys");
             return Err(TransactionError::TooLarge {
@@ -381,9 +381,9 @@ impl<S: Snapshot> Transaction<S> {
     }
 
     fn put(&mut self, key: Bytes, write: Write) {
-        self.written_bytes += weight(&key, &write);
+        self.written_bytes += write.bytes(&key);
         let replaced = self.writes.insert(key.clone(), write);
-        self.written_bytes -= replaced.as_ref().map_or(0, |write| weight(&key, write));
+        self.written_bytes -= replaced.as_ref().map_or(0, |write| write.bytes(&key));
         if self.undoable.insert(key.clone()) {
             self.undo.push((key, replaced));
         }
@@ -423,12 +423,5 @@ fn own(write: &Write, now_ms: Millis) -> Option<Live> {
             version: None,
             ttl_ms: remaining(*expires_ms, now_ms),
         }),
-    }
-}
-
-fn weight(key: &Bytes, write: &Write) -> usize {
-    match write {
-        Write::Put { value, .. } => key.len() + value.len(),
-        Write::Delete => key.len(),
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::folder::{Folder, FolderError};
 use super::layout::{self, Progress};
 use super::{Acks, Shared, SledSnapshot};
-use crate::store::{Commit, CommitOutcome, Entry, Sequence, StoreError, Write};
+use crate::store::{Commit, CommitOutcome, Entry, Sequence, StoreError};
 
 /// The most commits that share a sync. What more there is waits for the next.
 const MAX_GROUP_COMMITS: usize = 1024;
@@ -191,8 +191,7 @@ impl Committer {
         let mut state = self.shared.lock();
         state.stamp_ms = state.stamp_ms.max(now_ms);
         let stamp_ms = state.stamp_ms;
-        let live_until_ms = commit.reads.live_until_ms;
-        let has_expired = live_until_ms != 0 && live_until_ms <= stamp_ms;
+        let has_expired = commit.reads.has_expired(stamp_ms);
         let outcome = match state.history.has_conflict(&commit.reads, snapshot.sequence) {
             Ok(has_changed) if has_changed || has_expired => Ok(CommitOutcome::Conflict),
             Ok(_) => {
@@ -296,14 +295,7 @@ impl Committer {
 impl Group {
     fn apply(&mut self, commit: Commit, sequence: Sequence) {
         for (key, write) in commit.writes {
-            let new = match write {
-                Write::Put { value, expires_ms } => Some(Entry {
-                    value,
-                    version: sequence,
-                    expires_ms,
-                }),
-                Write::Delete => None,
-            };
+            let new = write.into_entry(sequence);
             let old = self.current.insert(key.clone(), new).flatten();
             self.before.entry(key).or_insert(old);
         }
@@ -311,9 +303,9 @@ impl Group {
 }
 
 fn weight(commit: &Commit) -> usize {
-    let weigh = |(key, write): (&Bytes, &Write)| match write {
-        Write::Put { value, .. } => key.len() + value.len(),
-        Write::Delete => key.len(),
-    };
-    commit.writes.iter().map(weigh).sum()
+    commit
+        .writes
+        .iter()
+        .map(|(key, write)| write.bytes(key))
+        .sum()
 }
