@@ -9,22 +9,24 @@ use luge_benches::{BenchCore, ask, core, encode, memory_core, session};
 use luge_protocol::{Call, Command, Get, Set};
 use luge_server::server::SystemClock;
 use luge_server::store::Store;
-use luge_server::store::sled::{SledOptions, SledStore};
+use luge_server::store::embedded::disk::RealDisk;
+use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use tokio::runtime::Runtime;
 
 fn requests(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     through(criterion, &runtime, "memory", &memory_core());
     let folder = tempfile::tempdir().expect("a folder");
-    let options = SledOptions {
-        cache_bytes: 64 << 20,
-        max_history_bytes: 64 << 20,
-        max_waiting_commits: 1024,
-    };
-    let sled =
-        SledStore::open(folder.path(), [0; 16], Box::new(SystemClock), &options).expect("a store");
-    let core = core(sled);
-    through(criterion, &runtime, "sled", &core);
+    let store = EmbeddedStore::open(
+        folder.path(),
+        [0; 16],
+        Arc::new(RealDisk),
+        Box::new(SystemClock),
+        EmbeddedOptions::default(),
+    )
+    .expect("a store");
+    let core = core(store);
+    through(criterion, &runtime, "embedded", &core);
     runtime.block_on(core.store.close()).expect("it closes");
 }
 

@@ -4,13 +4,72 @@
 //! A key is the same in all of them: `--set max_connections=100`, `LUGE_MAX_CONNECTIONS=100`,
 //! `max_connections = 100`.
 
+use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::Dict;
 use figment::{Figment, Provider};
 use serde::{Deserialize, Serialize};
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DurabilitySetting {
+    /// Once it is on disk.
+    Always,
+    /// Once the kernel has it; it is synced so often.
+    Interval(Duration),
+}
+
+/// The shortest and the longest interval between syncs, in milliseconds.
+const SYNC_INTERVAL_MS: RangeInclusive<u64> = 1..=60_000;
+
+impl TryFrom<String> for DurabilitySetting {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let interval = match text.as_str() {
+            "always" => return Ok(Self::Always),
+            "everysec" => Some(1_000),
+            other => other
+                .strip_prefix("interval:")
+                .and_then(|ms| ms.parse().ok()),
+        };
+        match interval {
+            Some(ms) if SYNC_INTERVAL_MS.contains(&ms) => {
+                Ok(Self::Interval(Duration::from_millis(ms)))
+            }
+            _ => {
+                let (least, most) = (SYNC_INTERVAL_MS.start(), SYNC_INTERVAL_MS.end());
+                Err(format!(
+                    "the durability {text:?} is none of \"always\", \"everysec\" and \"interval:<ms>\" with {least} to {most} ms"
+                ))
+            }
+        }
+    }
+}
+
+impl From<DurabilitySetting> for String {
+    fn from(setting: DurabilitySetting) -> Self {
+        setting.to_string()
+    }
+}
+
+impl fmt::Display for DurabilitySetting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always => formatter.write_str("always"),
+            Self::Interval(interval) if interval.as_millis() == 1_000 => {
+                formatter.write_str("everysec")
+            }
+            Self::Interval(interval) => write!(formatter, "interval:{}", interval.as_millis()),
+        }
+    }
+}
 
 /// Variables with our prefix that are not settings of the server: the CLI's address, and the name of
 /// the file, which is read before any setting.
@@ -100,12 +159,24 @@ settings! {
     max_shared_attempts: u32 = 4, "attempts",
         "how often a request is tried beside others before it is tried alone";
 
+    durability: DurabilitySetting = DurabilitySetting::Always, "always, everysec, interval:<ms>",
+        "when a write is acknowledged: once it is on disk, or once the kernel has it, which syncs on the clock";
     sled_cache_bytes: u64 = 64 << 20, "bytes",
-        "what sled may cache; its real use is a multiple of this";
+        "what sled may cache of the index; its real use is a multiple of this";
+    cache_bytes: usize = 256 << 20, "bytes",
+        "entries kept in memory that were read or written lately; a miss asks sled";
     max_history_bytes: usize = 256 << 20, "bytes",
         "replaced values kept for running transactions; beyond it the oldest of them are `too_old`";
-    max_waiting_commits: usize = 1_024, "commits",
-        "commits that wait for the disk; more wait in their connections";
+    max_snapshot_age_ms: u64 = 5_000, "ms",
+        "how long a transaction may read; beyond it, it is `too_old`, so that what it sees need not be kept";
+    max_unfolded_bytes: usize = 256 << 20, "bytes",
+        "writes in memory that sled has not yet; beyond it writers wait, at a quarter of it sled gets them";
+    max_write_wait_ms: u64 = 10_000, "ms",
+        "how long a writer waits for the disk to keep up, before it is told `overloaded`";
+    max_kept_log_bytes: u64 = 1 << 30, "bytes",
+        "log kept for a backup or a watcher that still reads it";
+    min_free_disk_bytes: u64 = 256 << 20, "bytes",
+        "free room of the disk below which writes are refused, so that what was taken can be finished";
 
     call_fuel: u64 = 10_000_000, "fuel",
         "a call's fuel, where its push asks for nothing: about 5 ms of arithmetic";
@@ -266,7 +337,7 @@ impl Config {
         let at_least_one = [
             ("max_connections", self.max_connections),
             ("max_unread_replies", self.max_unread_replies),
-            ("max_waiting_commits", self.max_waiting_commits),
+            ("max_unfolded_bytes", self.max_unfolded_bytes),
             ("max_running_calls", self.max_running_calls),
             ("max_instances", self.max_instances as usize),
             ("max_page_entries", self.max_page_entries),
@@ -359,6 +430,6 @@ fn in_words(expected: &str, unit: &str) -> String {
     }
 }
 
-fn one_line(what: &impl std::fmt::Display) -> String {
+fn one_line(what: &impl fmt::Display) -> String {
     what.to_string().replace('\n', " ")
 }

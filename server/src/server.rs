@@ -10,21 +10,24 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use tokio::net::TcpListener;
 
 use crate::command::CommandLimits;
-use crate::config::Config;
+use crate::config::{Config, DurabilitySetting};
 use crate::function::{CallLimits, Ceilings, Seed};
 use crate::net::{self, BindError, NetOptions, Stopper};
 use crate::session::{Core, LoadError, Settings, Surroundings, load_modules};
-use crate::store::sled::{FolderError, SledOptions, SledSnapshot, SledStore};
+use crate::store::embedded::disk::RealDisk;
+use crate::store::embedded::{
+    EmbeddedOptions, EmbeddedSnapshot, EmbeddedStore, FolderError, SyncPolicy,
+};
 use crate::store::{Clock, Store, StoreError};
 use crate::transaction::WriteLimits;
 use crate::udf::{EngineError, EngineOptions, WasmRuntime};
 
-/// The core that a server runs: sled below, wasmtime beside.
-pub type SledCore = Core<SledStore, WasmRuntime<SledSnapshot>>;
+/// The core that a server runs: the embedded store below, wasmtime beside.
+pub type EmbeddedCore = Core<EmbeddedStore, WasmRuntime<EmbeddedSnapshot>>;
 
 /// A server that listens, and does not serve yet.
 pub struct Server {
-    core: Arc<SledCore>,
+    core: Arc<EmbeddedCore>,
     listener: TcpListener,
     address: SocketAddr,
     options: NetOptions,
@@ -114,27 +117,49 @@ pub fn stopper() -> (Stopper, tokio::sync::watch::Receiver<bool>) {
     Stopper::new()
 }
 
-fn open_core(config: &Config) -> Result<SledCore, ServerError> {
+fn open_core(config: &Config) -> Result<EmbeddedCore, ServerError> {
     let ceilings = ceilings(config);
     let runtime = WasmRuntime::new(&EngineOptions {
         max_instances: config.max_instances,
         max: ceilings.max.clone(),
         stack_bytes: config.stack_bytes,
     })?;
-    let options = SledOptions {
-        cache_bytes: config.sled_cache_bytes,
-        max_history_bytes: config.max_history_bytes,
-        max_waiting_commits: config.max_waiting_commits,
-    };
     let mut id = [0; 16];
     id.copy_from_slice(&seed()[..16]);
-    let store = SledStore::open(&config.data, id, Box::new(SystemClock), &options)?;
+    let store = EmbeddedStore::open(
+        &config.data,
+        id,
+        Arc::new(RealDisk),
+        Box::new(SystemClock),
+        store_options(config),
+    )?;
     Ok(Core::new(
         store,
         runtime,
         settings(config, ceilings),
         surroundings(),
     ))
+}
+
+/// How the store is set up, from the configuration.
+#[must_use]
+pub fn store_options(config: &Config) -> EmbeddedOptions {
+    EmbeddedOptions {
+        sync: match config.durability {
+            DurabilitySetting::Always => SyncPolicy::Always,
+            DurabilitySetting::Interval(interval) => SyncPolicy::Interval(interval),
+        },
+        index_cache_bytes: config.sled_cache_bytes,
+        cache_bytes: config.cache_bytes,
+        max_history_bytes: config.max_history_bytes,
+        max_snapshot_age: Duration::from_millis(config.max_snapshot_age_ms),
+        max_unfolded_bytes: config.max_unfolded_bytes,
+        fold_bytes: config.max_unfolded_bytes / 4,
+        max_write_wait: Duration::from_millis(config.max_write_wait_ms),
+        max_kept_log_bytes: config.max_kept_log_bytes,
+        min_free_bytes: config.min_free_disk_bytes,
+        ..EmbeddedOptions::default()
+    }
 }
 
 /// The bounds of requests, from the configuration.
@@ -160,6 +185,8 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
         phase_cpu: Duration::from_millis(config.phase_cpu_ms),
         max_running: config.max_running_calls,
         max_shared_attempts: config.max_shared_attempts,
+        durability: config.durability.to_string(),
+        syncs_always: config.durability == DurabilitySetting::Always,
     }
 }
 

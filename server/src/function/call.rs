@@ -365,7 +365,10 @@ impl From<TransactionError> for Stop {
             }
             TransactionError::ReadOnly => ErrorCode::Forbidden,
             TransactionError::NotANumber(_) => ErrorCode::BadRequest,
-            TransactionError::Store(StoreError::TooOld { .. }) => ErrorCode::TooOld,
+            TransactionError::Store(StoreError::TooOld { .. } | StoreError::Forgotten { .. }) => {
+                ErrorCode::TooOld
+            }
+            TransactionError::Store(StoreError::Overloaded(_)) => ErrorCode::Overloaded,
             TransactionError::Store(StoreError::Unavailable(_)) => ErrorCode::Unavailable,
             TransactionError::Store(StoreError::UnknownOutcome(_)) => ErrorCode::UnknownOutcome,
             TransactionError::Store(StoreError::Storage(_)) => ErrorCode::Storage,

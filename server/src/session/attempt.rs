@@ -147,7 +147,8 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
         Some(permit) => permit,
         None => core.coordinator.shared().await,
     };
-    let is_durable = has_changed || wants_durability(context.options);
+    let is_durable =
+        (has_changed && core.settings.syncs_always) || wants_durability(context.options);
     let (snapshot, commit) = transaction.into_commit(is_durable);
     match core.store.commit(snapshot, commit).await {
         Ok(CommitOutcome::Committed(sequence)) => Ok(Some((told(sequence), sequence, true))),

@@ -74,6 +74,10 @@ pub struct Settings {
     pub max_running: usize,
     /// Attempts beside others, before one alone.
     pub max_shared_attempts: u32,
+    /// The durability of writes, as clients are told.
+    pub durability: String,
+    /// Whether a write must be on disk before it is acknowledged.
+    pub syncs_always: bool,
 }
 
 impl Settings {
@@ -163,7 +167,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             server: greeting::SERVER.to_owned(),
             store: bytes::Bytes::copy_from_slice(&self.store.id()),
             engine: self.store.engine().to_owned(),
-            durability: "always".to_owned(),
+            durability: self.settings.durability.clone(),
             uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
             connections: self.connections.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),

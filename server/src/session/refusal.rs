@@ -11,7 +11,8 @@ pub(super) fn store(error: &StoreError) -> ErrorReply {
         StoreError::Storage(_) => ErrorCode::Storage,
         StoreError::UnknownOutcome(_) => ErrorCode::UnknownOutcome,
         StoreError::Unavailable(_) => ErrorCode::Unavailable,
-        StoreError::TooOld { .. } => ErrorCode::TooOld,
+        StoreError::Overloaded(_) => ErrorCode::Overloaded,
+        StoreError::TooOld { .. } | StoreError::Forgotten { .. } => ErrorCode::TooOld,
     };
     ErrorReply::new(code, error.to_string())
 }

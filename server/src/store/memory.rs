@@ -8,11 +8,20 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
+use super::embedded::base::{CopyHeader, CopyWriter, Row};
 use super::{
-    Clock, Commit, CommitOutcome, Entry, KeyRange, Millis, Page, PageLimit, ReadPoint, ReadSet,
-    Sequence, Snapshot, Store, StoreError,
+    Backup, Clock, Commit, CommitOutcome, CommittedChanges, Decision, Entry, Evaluated, Feed,
+    KeyRange, Millis, Page, PageLimit, ReadPoint, ReadSet, Sequence, Snapshot, Store, StoreError,
+    Write, WriteSet,
 };
+
+/// Commits that are kept for feeds.
+const MAX_KEPT_COMMITS: usize = 10_000;
+
+/// The pieces in which a backup leaves.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// A store in memory. Nothing survives it.
 pub struct MemoryStore {
@@ -23,6 +32,8 @@ struct Shared {
     id: [u8; 16],
     clock: Box<dyn Clock>,
     state: Mutex<State>,
+    /// The newest commit, for feeds; `None` once the store is closed.
+    visible: watch::Sender<Option<Sequence>>,
 }
 
 struct State {
@@ -34,7 +45,23 @@ struct State {
     active: BTreeMap<Sequence, usize>,
     /// Keys whose old versions can go once no snapshot is older than the sequence.
     superseded: VecDeque<(Sequence, Bytes)>,
+    /// The newest commits, for feeds.
+    commits: VecDeque<CommittedChanges>,
+    /// Every commit behind this one is among them.
+    kept_from: Sequence,
     is_closed: bool,
+}
+
+/// What was committed to a [`MemoryStore`].
+pub struct MemoryFeed {
+    shared: Arc<Shared>,
+    after: Sequence,
+    visible: watch::Receiver<Option<Sequence>>,
+}
+
+/// A copy of a [`MemoryStore`].
+pub struct MemoryBackup {
+    pieces: VecDeque<Bytes>,
 }
 
 /// A view of a [`MemoryStore`].
@@ -54,6 +81,8 @@ impl MemoryStore {
             stamp_ms: 0,
             active: BTreeMap::new(),
             superseded: VecDeque::new(),
+            commits: VecDeque::new(),
+            kept_from: 0,
             is_closed: false,
         };
         Self {
@@ -61,6 +90,7 @@ impl MemoryStore {
                 id,
                 clock,
                 state: Mutex::new(state),
+                visible: watch::Sender::new(Some(0)),
             }),
         }
     }
@@ -74,6 +104,8 @@ impl Shared {
 
 impl Store for MemoryStore {
     type Snapshot = MemorySnapshot;
+    type Feed = MemoryFeed;
+    type Backup = MemoryBackup;
 
     async fn begin(&self, _point: ReadPoint) -> Result<MemorySnapshot, StoreError> {
         let now_ms = self.shared.clock.now_ms();
@@ -96,16 +128,77 @@ impl Store for MemoryStore {
     ) -> Result<CommitOutcome, StoreError> {
         let now_ms = self.shared.clock.now_ms();
         let mut state = self.shared.lock();
-        if state.is_closed {
-            return Err(StoreError::Unavailable("it is closed".to_owned()));
-        }
+        state.check_open()?;
         state.stamp_ms = state.stamp_ms.max(now_ms);
         if state.has_conflict(&commit.reads, snapshot.sequence) {
             return Ok(CommitOutcome::Conflict);
         }
         let sequence = state.apply(commit.writes);
         drop(state);
+        self.shared.visible.send_replace(Some(sequence));
         Ok(CommitOutcome::Committed(sequence))
+    }
+
+    async fn evaluate<T: Send>(
+        &self,
+        key: &Bytes,
+        _durable: bool,
+        mut decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
+    ) -> Result<Evaluated<T>, StoreError> {
+        let now_ms = self.shared.clock.now_ms();
+        let mut state = self.shared.lock();
+        state.check_open()?;
+        state.stamp_ms = state.stamp_ms.max(now_ms);
+        let seen = state.visible;
+        let newest = state.versions.get(key);
+        let newest = newest.and_then(|versions| seen_at(versions, seen)).cloned();
+        let Decision { write, outcome } = decide(newest, seen, state.stamp_ms);
+        let committed = write.map(|write| state.apply(WriteSet::from([(key.clone(), write)])));
+        drop(state);
+        if committed.is_some() {
+            self.shared.visible.send_replace(committed);
+        }
+        Ok(Evaluated {
+            committed,
+            seen,
+            outcome,
+        })
+    }
+
+    async fn expired(&self, limit: usize) -> Result<Vec<Bytes>, StoreError> {
+        let now_ms = self.shared.clock.now_ms();
+        let state = self.shared.lock();
+        let is_due = |versions: &Vec<(Sequence, Option<Entry>)>| {
+            let newest = versions.last().and_then(|(_, entry)| entry.as_ref());
+            newest.is_some_and(|it| it.expires_ms != 0 && it.expires_ms <= now_ms)
+        };
+        let due = state.versions.iter().filter(|(_, it)| is_due(it));
+        Ok(due.take(limit).map(|(key, _)| key.clone()).collect())
+    }
+
+    async fn follow(&self, after: Option<Sequence>) -> Result<MemoryFeed, StoreError> {
+        let state = self.shared.lock();
+        let after = after.unwrap_or(state.visible);
+        let first = state.kept_from;
+        if after < first {
+            return Err(StoreError::Forgotten { after, first });
+        }
+        Ok(MemoryFeed {
+            shared: Arc::clone(&self.shared),
+            after,
+            visible: self.shared.visible.subscribe(),
+        })
+    }
+
+    async fn backup(&self) -> Result<MemoryBackup, StoreError> {
+        let copy = self.shared.lock().copy(self.shared.id);
+        let copy = Bytes::from(copy.map_err(|error| StoreError::Storage(error.to_string()))?);
+        let pieces = (0..copy.len())
+            .step_by(PIECE_BYTES)
+            .map(|at| copy.slice(at..copy.len().min(at + PIECE_BYTES)));
+        Ok(MemoryBackup {
+            pieces: pieces.collect(),
+        })
     }
 
     async fn acked(&self, _sequence: Sequence) -> Result<(), StoreError> {
@@ -130,11 +223,70 @@ impl Store for MemoryStore {
 
     async fn close(&self) -> Result<(), StoreError> {
         self.shared.lock().is_closed = true;
+        self.shared.visible.send_replace(None);
         Ok(())
     }
 }
 
+impl Feed for MemoryFeed {
+    async fn next(&mut self) -> Result<Vec<CommittedChanges>, StoreError> {
+        let closed = || StoreError::Unavailable("the store is closed".to_owned());
+        loop {
+            let after = self.after;
+            let settled = self
+                .visible
+                .wait_for(|visible| visible.is_none_or(|visible| visible > after))
+                .await;
+            settled.map_err(|_| closed())?.ok_or_else(closed)?;
+            let state = self.shared.lock();
+            if after < state.kept_from {
+                let first = state.kept_from;
+                return Err(StoreError::Forgotten { after, first });
+            }
+            self.after = state.visible;
+            let from = state.commits.partition_point(|it| it.sequence <= after);
+            let commits: Vec<_> = state.commits.iter().skip(from).cloned().collect();
+            if !commits.is_empty() {
+                return Ok(commits);
+            }
+        }
+    }
+}
+
+impl Backup for MemoryBackup {
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.pieces.pop_front())
+    }
+}
+
 impl State {
+    fn check_open(&self) -> Result<(), StoreError> {
+        if self.is_closed {
+            return Err(StoreError::Unavailable("it is closed".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn copy(&self, store_id: [u8; 16]) -> std::io::Result<Vec<u8>> {
+        let header = CopyHeader {
+            store_id,
+            start: self.visible,
+            stamp_ms: self.stamp_ms,
+        };
+        let mut writer = CopyWriter::new(Vec::new(), &header)?;
+        for (key, versions) in &self.versions {
+            if let Some(entry) = seen_at(versions, self.visible) {
+                writer.row(&Row {
+                    key,
+                    value: &entry.value,
+                    version: entry.version,
+                    expires_ms: entry.expires_ms,
+                })?;
+            }
+        }
+        writer.finish(self.visible).map(|(copy, _)| copy)
+    }
+
     fn has_conflict(&self, reads: &ReadSet, snapshot: Sequence) -> bool {
         let is_newer = |versions: &Vec<(Sequence, Option<Entry>)>| {
             versions
@@ -162,8 +314,9 @@ impl State {
         self.versions.range::<[u8], _>(bounds)
     }
 
-    fn apply(&mut self, writes: super::WriteSet) -> Sequence {
+    fn apply(&mut self, writes: WriteSet) -> Sequence {
         let sequence = self.visible + 1;
+        self.keep(sequence, &writes);
         for (key, write) in writes {
             let entry = write.into_entry(sequence);
             self.superseded.push_back((sequence, key.clone()));
@@ -175,6 +328,21 @@ impl State {
         self.visible = sequence;
         self.forget();
         sequence
+    }
+
+    fn keep(&mut self, sequence: Sequence, writes: &WriteSet) {
+        let change = |(key, write): (&Bytes, &Write)| (key.clone(), write.clone());
+        if !writes.is_empty() {
+            self.commits.push_back(CommittedChanges {
+                sequence,
+                changes: writes.iter().map(change).collect(),
+            });
+        }
+        if self.commits.len() > MAX_KEPT_COMMITS
+            && let Some(first) = self.commits.pop_front()
+        {
+            self.kept_from = first.sequence;
+        }
     }
 
     /// Drops versions that no snapshot, open or to come, can see.

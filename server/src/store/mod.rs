@@ -13,15 +13,15 @@
 //! one `now` for all its reads, passes over expired ones. The store only stamps its commits, such
 //! that a snapshot's `now` never exceeds the stamp of the first commit outside of it.
 
+pub mod embedded;
 mod memory;
-pub mod sled;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use bytes::Bytes;
 
-pub use memory::{MemorySnapshot, MemoryStore};
+pub use memory::{MemoryBackup, MemoryFeed, MemorySnapshot, MemoryStore};
 
 /// The number of a commit: store-wide, ascending, never reused. 0 is before the first.
 pub type Sequence = u64;
@@ -67,6 +67,8 @@ pub enum Write {
     },
     /// Removes the key.
     Delete,
+    /// Removes the key because its time has come: the sweeper's way to delete.
+    Expire,
 }
 
 /// What a transaction read.
@@ -102,6 +104,35 @@ pub enum CommitOutcome {
     Committed(Sequence),
     /// Another commit touched what was read. Nothing is changed.
     Conflict,
+}
+
+/// What was decided on one key's newest entry.
+#[derive(Clone, Debug)]
+pub struct Decision<T> {
+    /// What changes; `None` leaves the key as it is.
+    pub write: Option<Write>,
+    /// What is handed back.
+    pub outcome: T,
+}
+
+/// How an evaluation ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluated<T> {
+    /// The commit, if something was written.
+    pub committed: Option<Sequence>,
+    /// The newest commit before it, which the decision has seen.
+    pub seen: Sequence,
+    /// What the decision handed back.
+    pub outcome: T,
+}
+
+/// What one commit changed, in the order of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedChanges {
+    /// The commit.
+    pub sequence: Sequence,
+    /// The keys with what was written.
+    pub changes: Vec<(Bytes, Write)>,
 }
 
 /// Which moment a snapshot shows.
@@ -144,6 +175,9 @@ pub enum StoreError {
     /// The store takes no more writes.
     #[error("the store takes no writes: {0}")]
     Unavailable(String),
+    /// More is written than the disk takes.
+    #[error("the store has more to write than the disk takes: {0}")]
+    Overloaded(String),
     /// The snapshot is older than the history that is kept.
     #[error("the snapshot at {snapshot} is older than the history kept, which begins at {oldest}")]
     TooOld {
@@ -152,6 +186,32 @@ pub enum StoreError {
         /// The oldest sequence that can still be read.
         oldest: Sequence,
     },
+    /// The changes that are asked for are not kept any more.
+    #[error("changes behind {after} are not kept any more; the first that are follow {first}")]
+    Forgotten {
+        /// The sequence that was asked for.
+        after: Sequence,
+        /// Every change behind this one is kept.
+        first: Sequence,
+    },
+}
+
+/// What was committed, in order.
+pub trait Feed: Send + 'static {
+    /// The next commits that are acked; waits while there are none. Empty commits are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Forgotten`] for who is too slow; the store failed or was closed.
+    fn next(&mut self) -> impl Future<Output = Result<Vec<CommittedChanges>, StoreError>> + Send;
+}
+
+/// A copy of the store on its way out.
+pub trait Backup: Send + 'static {
+    /// The next piece, of at most 1 MiB; nothing at the end.
+    ///
+    /// # Errors
+    /// The disk failed, or so much was written meanwhile that the copy can't be finished.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 }
 
 /// A fixed view of a store. Dropping it lets the store forget what only it could see.
@@ -187,6 +247,12 @@ pub trait Store: Send + Sync + 'static {
     /// Its snapshots.
     type Snapshot: Snapshot;
 
+    /// Its feeds.
+    type Feed: Feed;
+
+    /// Its backups.
+    type Backup: Backup;
+
     /// Opens a snapshot.
     ///
     /// # Errors
@@ -207,6 +273,40 @@ pub trait Store: Send + Sync + 'static {
         snapshot: Self::Snapshot,
         commit: Commit,
     ) -> impl Future<Output = Result<CommitOutcome, StoreError>> + Send;
+
+    /// Decides on the newest entry of one key and writes what was decided, as one step: no other commit
+    /// comes between, so there is no conflict. `decide` gets the entry, expired or not, the newest
+    /// sequence and the time; it may be called once only.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    fn evaluate<T: Send>(
+        &self,
+        key: &Bytes,
+        durable: bool,
+        decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
+    ) -> impl Future<Output = Result<Evaluated<T>, StoreError>> + Send;
+
+    /// Keys whose time has come, at most `limit`. Some may have changed since.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn expired(&self, limit: usize) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
+
+    /// Follows what is committed behind a sequence, or from now on.
+    ///
+    /// # Errors
+    /// [`StoreError::Forgotten`] where the sequence lies too far back.
+    fn follow(
+        &self,
+        after: Option<Sequence>,
+    ) -> impl Future<Output = Result<Self::Feed, StoreError>> + Send;
+
+    /// Begins a copy that shows the store as it is at some moment before its end.
+    ///
+    /// # Errors
+    /// The store is closed, or can't be copied.
+    fn backup(&self) -> impl Future<Output = Result<Self::Backup, StoreError>> + Send;
 
     /// Waits until everything at or below `sequence` is acked.
     ///
@@ -239,7 +339,7 @@ impl Write {
     pub fn bytes(&self, key: &[u8]) -> usize {
         match self {
             Self::Put { value, .. } => key.len() + value.len(),
-            Self::Delete => key.len(),
+            Self::Delete | Self::Expire => key.len(),
         }
     }
 
@@ -252,7 +352,7 @@ impl Write {
                 version,
                 expires_ms,
             }),
-            Self::Delete => None,
+            Self::Delete | Self::Expire => None,
         }
     }
 }

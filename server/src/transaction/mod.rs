@@ -417,7 +417,7 @@ fn remaining(expires_ms: Millis, now_ms: Millis) -> Option<Millis> {
 
 fn own(write: &Write, now_ms: Millis) -> Option<Live> {
     match write {
-        Write::Delete => None,
+        Write::Delete | Write::Expire => None,
         Write::Put { value, expires_ms } => Some(Live {
             value: value.clone(),
             version: None,

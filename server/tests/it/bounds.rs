@@ -9,7 +9,7 @@ use luge_server::store::{Commit, MemoryStore, ReadPoint, Snapshot, Store, Write}
 use luge_server::transaction::{TimeToLive, Transaction, WriteLimits};
 
 use crate::support::{
-    ManualClock, Push, START_MS, Talk, ask, check, check_with, now, open_sled, refused, runtime,
+    ManualClock, Push, START_MS, Talk, ask, check, check_with, now, open_embedded, refused, runtime,
 };
 
 const LIMITS: WriteLimits = WriteLimits {
@@ -30,7 +30,7 @@ fn small() -> Config {
 fn a_snapshots_time_does_not_exceed_the_stamp_of_the_first_commit_outside_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(START_MS);
-    let store = open_sled(folder.path(), clock.clone());
+    let store = open_embedded(folder.path(), clock.clone());
     runtime().block_on(async {
         for round in 0..100 {
             let stamp_ms = START_MS + round * 10;
@@ -67,7 +67,7 @@ fn a_push_whose_connection_goes_away_is_in_force_if_it_is_stored() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(START_MS);
     runtime().block_on(async {
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &small(), clock).await;
         let wasm = wat::parse_str(r#"(module (func (export "run") (result i32) (i32.const 0)))"#);
         let wasm = wasm.unwrap();
@@ -100,7 +100,7 @@ fn a_flush_waits_for_a_durable_commit_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(START_MS);
     runtime().block_on(async {
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &small(), clock).await;
         talk.request("set k v").await.unwrap();
         let written = talk.core.store.visible();
@@ -212,7 +212,7 @@ fn a_stored_module_keeps_to_ceilings_that_were_lowered_since() {
     let clock = ManualClock::at(START_MS);
     let runtime = runtime();
     runtime.block_on(async {
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &small(), clock.clone()).await;
         let mut push = Push::new(
             "big",
@@ -224,7 +224,7 @@ fn a_stored_module_keeps_to_ceilings_that_were_lowered_since() {
             ..LimitsRequest::default()
         });
         talk.run(
-            "sled",
+            "embedded",
             &[push],
             "> call big.grow\nrejected: big.grow refused with the code 2…",
         )
@@ -232,14 +232,14 @@ fn a_stored_module_keeps_to_ceilings_that_were_lowered_since() {
         talk.core.store.close().await.unwrap();
     });
     runtime.block_on(async {
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let config = Config {
             max_call_memory_bytes: 16 << 20,
             ..small()
         };
         let mut talk = Talk::new(store, &config, clock).await;
         // Growth is refused, and -1 and 1 make 0.
-        talk.run("sled", &[], "> call big.grow\n\"\"").await;
+        talk.run("embedded", &[], "> call big.grow\n\"\"").await;
     });
 }
 

@@ -12,7 +12,7 @@ use luge_server::store::{MemoryStore, Store};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::support::{ManualClock, Push, START_MS, Talk, check, open_sled, runtime};
+use crate::support::{ManualClock, Push, START_MS, Talk, check, open_embedded, runtime};
 
 fn udfs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../udfs")
@@ -577,7 +577,7 @@ fn the_shared_cases_hold_on_sled() {
     let mut stores = 0;
     run_cases(|clock| {
         stores += 1;
-        open_sled(&folder.path().join(stores.to_string()), clock)
+        open_embedded(&folder.path().join(stores.to_string()), clock)
     });
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use luge_server::store::{CommitOutcome, MemoryStore, PageLimit, ReadPoint, Store};
 use luge_server::transaction::{Live, Scan, ScanOrder, TimeToLive, Transaction, WriteLimits};
 
-use crate::support::{ManualClock, START_MS, open_sled, runtime};
+use crate::support::{ManualClock, START_MS, open_embedded, runtime};
 
 const LIMITS: WriteLimits = WriteLimits {
     keys: 100,
@@ -28,7 +28,7 @@ macro_rules! on_both_stores {
             runtime.block_on(history(&memory, &clock));
             let clock = ManualClock::at(START_MS);
             let folder = tempfile::tempdir().unwrap();
-            let sled = open_sled(folder.path(), clock.clone());
+            let sled = open_embedded(folder.path(), clock.clone());
             runtime.block_on(async {
                 history(&sled, &clock).await;
                 sled.close().await.unwrap();
@@ -364,7 +364,7 @@ fn contended_increments_all_count() {
         clock,
     ));
     let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(START_MS));
-    runtime.block_on(contend(open_sled(folder.path(), clock.clone()), clock));
+    runtime.block_on(contend(open_embedded(folder.path(), clock.clone()), clock));
 }
 
 // A write that read nothing was answered `too_old` when the history behind its snapshot was gone by
@@ -373,16 +373,21 @@ fn contended_increments_all_count() {
 fn a_write_whose_snapshot_grew_too_old_is_tried_again() {
     use crate::support::{Talk, ask};
     use luge_server::config::Config;
-    use luge_server::store::sled::{SledOptions, SledStore};
+    use std::sync::Arc;
+
+    use crate::support::options;
+    use luge_server::store::embedded::disk::RealDisk;
+    use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(START_MS);
     // No room for history: whatever is replaced is forgotten once it is acked.
-    let options = SledOptions {
-        cache_bytes: 8 << 20,
+    let options = EmbeddedOptions {
         max_history_bytes: 0,
-        max_waiting_commits: 64,
+        ..options()
     };
-    let store = SledStore::open(folder.path(), [1; 16], Box::new(clock.clone()), &options).unwrap();
+    let (disk, id) = (Arc::new(RealDisk), [1; 16]);
+    let store =
+        EmbeddedStore::open(folder.path(), id, disk, Box::new(clock.clone()), options).unwrap();
     runtime().block_on(async {
         let config = Config {
             max_instances: 16,

@@ -14,6 +14,8 @@ mod abi;
 mod bounds;
 /// Plain commands, as transcripts.
 mod commands;
+/// The log on disks that lose what was not synced, and on disks that fail.
+mod disk;
 /// Procedures, limits, traps and describers.
 mod functions;
 /// The example modules, as they are built.

@@ -9,7 +9,7 @@ use luge_server::transaction::{Scan, ScanOrder, TimeToLive, Transaction, WriteLi
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::support::{ManualClock, START_MS, open_sled, runtime};
+use crate::support::{ManualClock, START_MS, open_embedded, runtime};
 
 /// Keys are few, so that transactions meet.
 const KEYS: u8 = 12;
@@ -232,7 +232,7 @@ proptest! {
         runtime.block_on(play(&memory, &clock, &steps));
         let clock = ManualClock::at(START_MS);
         let folder = tempfile::tempdir().unwrap();
-        let sled = open_sled(folder.path(), clock.clone());
+        let sled = open_embedded(folder.path(), clock.clone());
         runtime.block_on(async {
             play(&sled, &clock, &steps).await;
             sled.close().await.unwrap();

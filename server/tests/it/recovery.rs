@@ -1,25 +1,18 @@
 //! What a store and its folder survive.
 
+use std::sync::Arc;
+
 use luge_protocol::Reply;
 use luge_server::config::Config;
 use luge_server::store::Store;
-use luge_server::store::sled::{FolderError, SledOptions, SledStore};
+use luge_server::store::embedded::disk::RealDisk;
+use luge_server::store::embedded::{EmbeddedStore, FolderError};
 
-use crate::support::{ManualClock, Push, START_MS, Talk, open_sled, runtime};
+use crate::support::{ManualClock, Push, START_MS, Talk, open_embedded, options, runtime};
 
-const OPTIONS: SledOptions = SledOptions {
-    cache_bytes: 8 << 20,
-    max_history_bytes: 64 << 20,
-    max_waiting_commits: 64,
-};
-
-fn open(folder: &std::path::Path) -> Result<SledStore, FolderError> {
-    SledStore::open(
-        folder,
-        [2; 16],
-        Box::new(ManualClock::at(START_MS)),
-        &OPTIONS,
-    )
+fn open(folder: &std::path::Path) -> Result<EmbeddedStore, FolderError> {
+    let clock = Box::new(ManualClock::at(START_MS));
+    EmbeddedStore::open(folder, [2; 16], Arc::new(RealDisk), clock, options())
 }
 
 /// The error of an opening that should fail.
@@ -40,14 +33,14 @@ fn data_versions_times_to_live_and_modules_survive_a_restart() {
     };
     runtime.block_on(async {
         let clock = ManualClock::at(START_MS);
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
         let answer = Push::new("answer", r#"(module
             (import "luge_v1" "output_write" (func $output (param i32 i32)))
             (memory (export "memory") 1)
             (data (i32.const 0) "42")
             (func (export "run") (result i32) (call $output (i32.const 0) (i32.const 2)) (i32.const 0)))"#);
-        talk.run("sled", &[answer], "
+        talk.run("embedded", &[answer], "
             > set a 1
             v2
             > set b 2 --ttl 5000
@@ -61,10 +54,10 @@ fn data_versions_times_to_live_and_modules_survive_a_restart() {
     });
     runtime.block_on(async {
         let clock = ManualClock::at(START_MS + 1000);
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
         talk.run(
-            "sled",
+            "embedded",
             &[],
             "
             > get a
@@ -97,10 +90,10 @@ fn after_an_unclean_stop_versions_skip_ahead_and_the_clock_does_not_run_backward
     };
     runtime.block_on(async {
         let clock = ManualClock::at(START_MS);
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
         talk.run(
-            "sled",
+            "embedded",
             &[],
             "
             > set a 1 --ttl 1000
@@ -118,10 +111,10 @@ fn after_an_unclean_stop_versions_skip_ahead_and_the_clock_does_not_run_backward
     runtime.block_on(async {
         // The wall clock was set back in the meantime.
         let clock = ManualClock::at(START_MS - 500);
-        let store = open_sled(copy.path(), clock.clone());
+        let store = open_embedded(copy.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
         talk.run(
-            "sled",
+            "embedded",
             &[],
             "
             > get a
@@ -175,16 +168,17 @@ fn a_folder_with_something_else_in_it_is_left_alone() {
 }
 
 #[test]
-fn a_folder_that_has_lost_its_tree_is_refused_and_not_begun_again() {
+fn a_folder_that_has_lost_its_log_is_refused_and_not_begun_again() {
     let folder = tempfile::tempdir().unwrap();
     runtime()
         .block_on(open(folder.path()).unwrap().close())
         .unwrap();
-    let tree = folder.path().join("sled");
-    std::fs::rename(&tree, folder.path().join("elsewhere")).unwrap();
-    assert!(refusal(folder.path()).contains("has lost its tree"));
-    std::fs::remove_dir_all(&tree).unwrap();
-    std::fs::rename(folder.path().join("elsewhere"), &tree).unwrap();
+    let log = folder.path().join("log");
+    std::fs::rename(&log, folder.path().join("elsewhere")).unwrap();
+    let refusal = refusal(folder.path());
+    assert!(refusal.contains("is gone; put the log back"), "{refusal}");
+    std::fs::remove_dir_all(&log).unwrap();
+    std::fs::rename(folder.path().join("elsewhere"), &log).unwrap();
     open(folder.path()).unwrap();
 }
 
@@ -194,8 +188,9 @@ fn a_first_run_that_was_cut_off_is_begun_again() {
     runtime()
         .block_on(open(folder.path()).unwrap().close())
         .unwrap();
-    // The FORMAT file is written last: without it nothing was promised yet.
-    std::fs::remove_file(folder.path().join("FORMAT")).unwrap();
+    // The FORMAT file gets its name last: without it nothing was promised yet.
+    let format = folder.path().join("FORMAT");
+    std::fs::rename(&format, folder.path().join("FORMAT.new")).unwrap();
     open(folder.path()).unwrap();
 }
 
@@ -206,7 +201,7 @@ fn a_newer_format_and_a_damaged_one_are_refused() {
     let format = folder.path().join("FORMAT");
     wait_until_closed(folder.path());
     std::fs::write(&format, "luge-format 9\nstore 00\n").unwrap();
-    assert!(refusal(folder.path()).contains("has format 9, and this release reads up to 1"));
+    assert!(refusal(folder.path()).contains("has format 9, and this release reads format 2"));
     std::fs::write(&format, "").unwrap();
     assert!(refusal(folder.path()).contains("is damaged"));
 }
@@ -224,13 +219,8 @@ fn a_restart_keeps_the_id_of_the_store() {
     let id = first.id();
     runtime().block_on(first.close()).unwrap();
     drop(first);
-    let again = SledStore::open(
-        folder.path(),
-        [9; 16],
-        Box::new(ManualClock::at(1)),
-        &OPTIONS,
-    )
-    .unwrap();
+    let (disk, clock) = (Arc::new(RealDisk), Box::new(ManualClock::at(1)));
+    let again = EmbeddedStore::open(folder.path(), [9; 16], disk, clock, options()).unwrap();
     assert_eq!(again.id(), id);
 }
 
@@ -243,7 +233,7 @@ fn a_closed_store_takes_no_writes() {
     };
     runtime().block_on(async {
         let clock = ManualClock::at(START_MS);
-        let store = open_sled(folder.path(), clock.clone());
+        let store = open_embedded(folder.path(), clock.clone());
         let mut talk = Talk::new(store, &config, clock).await;
         talk.request("set a 1").await.unwrap();
         talk.core.store.close().await.unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Each part of the server, and what it may use. What is not named here joins the others.
 const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["store"]),
-    ("store/sled", &["store"]),
+    ("store/embedded", &["store"]),
     ("transaction", &["store", "transaction"]),
     ("function", &["store", "transaction", "function"]),
     ("command", &["store", "transaction", "function", "command"]),
@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Crates that only one part may name.
 const OWNERS: &[(&str, &str)] = &[
-    ("sled::", "store/sled"),
+    ("sled::", "store/embedded"),
     ("wasmtime::", "udf"),
     ("tokio::net", "net"),
     ("luge_client", "demo"),
@@ -106,9 +106,9 @@ fn the_arrows_point_one_way() {
             if is_part && !allowed.contains(&used.as_str()) {
                 wrong.push(format!("{file} uses {used}; {part} may use {allowed:?}"));
             }
-            if used == "store" && rest.starts_with("store::sled") && part != "store/sled" {
+            if used == "store" && rest.starts_with("store::embedded") && part != "store/embedded" {
                 wrong.push(format!(
-                    "{file} uses store::sled, which only server.rs joins"
+                    "{file} uses store::embedded, which only server.rs joins"
                 ));
             }
         }

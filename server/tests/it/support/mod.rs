@@ -1,6 +1,7 @@
 //! What tests share: conversations with a core without sockets, on both stores, with a clock that
 //! stands still until it is told to move.
 
+pub(crate) mod disk;
 mod language;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ use luge_server::config::Config;
 use luge_server::function::Identity;
 use luge_server::server::{ceilings, settings, surroundings};
 use luge_server::session::{Core, Session, Surroundings, load_modules};
-use luge_server::store::sled::{SledOptions, SledStore};
+use luge_server::store::embedded::disk::RealDisk;
+use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use luge_server::store::{Clock, MemoryStore, Store};
 use luge_server::udf::{EngineOptions, WasmRuntime};
 
@@ -66,7 +68,7 @@ impl Push {
     }
 }
 
-/// Runs a transcript on the memory store and on sled: both must answer the same.
+/// Runs a transcript on the memory store and on the embedded one: both must answer the same.
 pub(crate) fn check(modules: &[Push], transcript: &str) {
     check_with(modules, |_| {}, transcript);
 }
@@ -89,11 +91,11 @@ pub(crate) fn check_with(modules: &[Push], change: impl Fn(&mut Config), transcr
     });
     let clock = ManualClock::at(START_MS);
     let folder = tempfile::tempdir().unwrap();
-    let sled = open_sled(folder.path(), clock.clone());
+    let sled = open_embedded(folder.path(), clock.clone());
     runtime.block_on(async {
         Talk::new(sled, &config, clock)
             .await
-            .run("sled", modules, transcript)
+            .run("embedded", modules, transcript)
             .await;
     });
 }
@@ -139,13 +141,20 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-pub(crate) fn open_sled(folder: &std::path::Path, clock: ManualClock) -> SledStore {
-    let options = SledOptions {
-        cache_bytes: 8 << 20,
-        max_history_bytes: 64 << 20,
-        max_waiting_commits: 64,
-    };
-    SledStore::open(folder, [1; 16], Box::new(clock), &options).unwrap()
+/// Small enough that tests meet the bounds.
+pub(crate) fn options() -> EmbeddedOptions {
+    EmbeddedOptions {
+        index_cache_bytes: 8 << 20,
+        cache_bytes: 4 << 20,
+        log_segment_bytes: 1 << 20,
+        min_free_bytes: 0,
+        ..EmbeddedOptions::default()
+    }
+}
+
+pub(crate) fn open_embedded(folder: &std::path::Path, clock: ManualClock) -> EmbeddedStore {
+    let disk = Arc::new(RealDisk);
+    EmbeddedStore::open(folder, [1; 16], disk, Box::new(clock), options()).unwrap()
 }
 
 pub(crate) fn core<S: Store>(store: S, config: &Config) -> TestCore<S> {

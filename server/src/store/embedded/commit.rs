@@ -1,0 +1,323 @@
+//! The commit section: one commit at a time is validated, numbered, put into memory and published.
+//!
+//! ```text
+//!   stamp → validate → versions in memory → bytes for the log → visible
+//! ```
+//!
+//! Nothing in it waits for a disk. The log's thread takes the bytes of all commits that came since it
+//! last looked, as one group.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::log::{Change, encode_commit};
+use super::shared::Shared;
+use super::versions::Version;
+use crate::store::{
+    Commit, CommitOutcome, Decision, Entry, Evaluated, Millis, ReadSet, Sequence, StoreError,
+    Write, WriteSet,
+};
+
+/// Commits for the log, in order.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// The commits, as they will lie in the log.
+    pub(super) commits: Vec<u8>,
+    pub(super) count: u32,
+    /// The sequence before the first.
+    pub(super) previous: Sequence,
+    pub(super) last: Sequence,
+    pub(super) stamp_ms: Millis,
+    /// Whether one of them must be on disk before it is acked.
+    pub(super) is_durable: bool,
+}
+
+/// Bytes of commits that may wait for the log's thread. What comes then waits, so that a group is no
+/// larger than this and one commit.
+pub(super) const MAX_PENDING_BYTES: usize = 8 << 20;
+
+/// What the commit section did with what it was given.
+pub(super) enum Attempted<Given, Done> {
+    Done(Done),
+    /// Too much waits for the log's thread already.
+    Crowded(Given),
+    /// What the index has of the key is needed first.
+    Unknown,
+}
+
+/// What the log's thread is to do.
+#[derive(Debug)]
+pub(super) enum Task {
+    Write(Group),
+    /// Nothing was committed for a while, or someone waits for time.
+    Idle,
+    /// Everything is written, and nothing more comes.
+    End,
+}
+
+/// The order of commits.
+pub(super) struct Sequencer {
+    state: Mutex<State>,
+    work: Condvar,
+    pending_bytes: AtomicUsize,
+}
+
+struct State {
+    /// The newest sequence.
+    last: Sequence,
+    pending: Group,
+    /// The room of the last group, to be used again.
+    spare: Vec<u8>,
+    /// Why no more commits are taken.
+    refusal: Option<Refusal>,
+    is_closing: bool,
+    /// Whether the log's thread sleeps.
+    is_idle: bool,
+    wants_time: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Refusal {
+    /// Until there is room on the disk again.
+    Full(String),
+    /// For good.
+    Ended(String),
+}
+
+impl Sequencer {
+    pub(super) fn new(last: Sequence) -> Self {
+        let state = State {
+            last,
+            pending: Group::default(),
+            spare: Vec::new(),
+            refusal: None,
+            is_closing: false,
+            is_idle: false,
+            wants_time: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            pending_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bytes that wait for the log's thread.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What the log's thread is to do next. Gives the room of its last group back.
+    pub(super) fn take(&self, mut used: Vec<u8>, patience: Duration) -> Task {
+        used.clear();
+        let mut state = self.lock();
+        state.spare = used;
+        if state.pending.count == 0 && !state.is_closing && !state.wants_time {
+            state.is_idle = true;
+            let waited = self.work.wait_timeout(state, patience);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            state.is_idle = false;
+        }
+        state.wants_time = false;
+        if state.pending.count > 0 {
+            let mut group = std::mem::take(&mut state.pending);
+            let spare = std::mem::take(&mut state.spare);
+            state.pending.commits = spare;
+            group.previous = group.last - u64::from(group.count);
+            self.pending_bytes.store(0, Ordering::Relaxed);
+            return Task::Write(group);
+        }
+        if state.is_closing {
+            return Task::End;
+        }
+        Task::Idle
+    }
+
+    /// Wakes the log's thread, because a snapshot waits for time.
+    pub(super) fn ask_for_time(&self) {
+        let mut state = self.lock();
+        state.wants_time = true;
+        self.wake(&mut state);
+    }
+
+    /// Takes no more commits, and has the log's thread end.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.is_closing = true;
+        state.refusal = Some(Refusal::Ended("it is closed".to_owned()));
+        self.wake(&mut state);
+    }
+
+    /// Takes no more commits, ever.
+    pub(super) fn fail(&self, failure: &str) {
+        self.lock().refusal = Some(Refusal::Ended(failure.to_owned()));
+    }
+
+    /// Takes no commits while the disk is full.
+    pub(super) fn set_full(&self, full: Option<String>) {
+        let mut state = self.lock();
+        match state.refusal {
+            Some(Refusal::Ended(_)) => {}
+            Some(Refusal::Full(_)) | None => state.refusal = full.map(Refusal::Full),
+        }
+    }
+
+    fn wake(&self, state: &mut State) {
+        // A wake-up is a system call, and only a sleeper needs one.
+        if std::mem::take(&mut state.is_idle) {
+            self.work.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn is_crowded(&self) -> bool {
+        self.pending.commits.len() > MAX_PENDING_BYTES
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.refusal {
+            None => Ok(()),
+            Some(Refusal::Full(why)) => Err(StoreError::Storage(why.clone())),
+            Some(Refusal::Ended(why)) => Err(StoreError::Unavailable(why.clone())),
+        }
+    }
+}
+
+impl Shared {
+    /// Validates and applies a commit against an open snapshot.
+    pub(super) fn commit(
+        &self,
+        snapshot: Sequence,
+        commit: Commit,
+    ) -> Result<Attempted<Commit, CommitOutcome>, StoreError> {
+        let mut state = self.sequencer.lock();
+        state.check()?;
+        if state.is_crowded() {
+            return Ok(Attempted::Crowded(commit));
+        }
+        // Below, the memory no longer has everything that was written since.
+        self.snapshots.check(snapshot)?;
+        let stamp_ms = self.snapshots.start_commit(self.clock.now_ms());
+        if commit.reads.has_expired(stamp_ms) || self.has_conflict(&commit.reads, snapshot) {
+            self.snapshots.give_up();
+            return Ok(Attempted::Done(CommitOutcome::Conflict));
+        }
+        let applied = self.apply(&mut state, commit.writes, stamp_ms, commit.durable);
+        applied.map(|sequence| Attempted::Done(CommitOutcome::Committed(sequence)))
+    }
+
+    /// Decides on one key's newest entry, and writes what was decided, as one step. `found` is what
+    /// the index had while the snapshot was open, if it was asked.
+    pub(super) fn evaluate<T>(
+        &self,
+        snapshot: Sequence,
+        key: &Bytes,
+        found: Option<Option<Entry>>,
+        is_durable: bool,
+        decide: &mut impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T>,
+    ) -> Result<Attempted<(), Evaluated<T>>, StoreError> {
+        let mut state = self.sequencer.lock();
+        state.check()?;
+        if state.is_crowded() {
+            return Ok(Attempted::Crowded(()));
+        }
+        self.snapshots.check(snapshot)?;
+        // What memory has is the newest. Where it has nothing, nothing was written since the snapshot.
+        let current = match (self.versions.newest(key), found) {
+            (Some(newest), _) => newest.entry(),
+            (None, Some(found)) => found,
+            (None, None) => return Ok(Attempted::Unknown),
+        };
+        let stamp_ms = self.snapshots.start_commit(self.clock.now_ms());
+        let seen = state.last;
+        let Decision { write, outcome } = decide(current, seen, stamp_ms);
+        let committed = match write {
+            Some(write) => {
+                let writes = WriteSet::from([(key.clone(), write)]);
+                Some(self.apply(&mut state, writes, stamp_ms, is_durable)?)
+            }
+            None => {
+                self.snapshots.give_up();
+                None
+            }
+        };
+        Ok(Attempted::Done(Evaluated {
+            committed,
+            seen,
+            outcome,
+        }))
+    }
+
+    fn has_conflict(&self, reads: &ReadSet, snapshot: Sequence) -> bool {
+        let is_newer = |key: &Bytes| self.versions.newest_sequence(key) > snapshot;
+        reads.points.iter().any(is_newer)
+            || reads
+                .ranges
+                .iter()
+                .any(|range| self.versions.is_range_newer(range, snapshot))
+    }
+
+    fn apply(
+        &self,
+        state: &mut State,
+        writes: WriteSet,
+        stamp_ms: Millis,
+        is_durable: bool,
+    ) -> Result<Sequence, StoreError> {
+        let sequence = state.last + 1;
+        let changes = writes.iter().map(|(key, write)| (&key[..], change(write)));
+        if let Err(error) = encode_commit(&mut state.pending.commits, changes) {
+            self.snapshots.give_up();
+            return Err(StoreError::Storage(error.to_string()));
+        }
+        let views = self.snapshots.views();
+        for (key, write) in writes {
+            self.versions.put(&key, version(write, sequence), &views);
+        }
+        state.last = sequence;
+        let pending = &mut state.pending;
+        pending.count += 1;
+        pending.last = sequence;
+        pending.stamp_ms = stamp_ms;
+        pending.is_durable |= is_durable;
+        let bytes = pending.commits.len();
+        self.sequencer.pending_bytes.store(bytes, Ordering::Relaxed);
+        self.snapshots.publish(sequence, stamp_ms);
+        self.sequencer.wake(state);
+        Ok(sequence)
+    }
+}
+
+fn change(write: &Write) -> Change<'_> {
+    match write {
+        Write::Put { value, expires_ms } => Change::Put {
+            value,
+            expires_ms: *expires_ms,
+        },
+        Write::Delete => Change::Delete,
+        Write::Expire => Change::Expire,
+    }
+}
+
+fn version(write: Write, sequence: Sequence) -> Version {
+    match write {
+        Write::Put { value, expires_ms } => Version {
+            sequence,
+            expires_ms,
+            value: Some(value),
+        },
+        Write::Delete | Write::Expire => Version {
+            sequence,
+            expires_ms: 0,
+            value: None,
+        },
+    }
+}

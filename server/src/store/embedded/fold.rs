@@ -1,0 +1,108 @@
+//! The fold: takes versions that every snapshot may see from memory to the index.
+//!
+//! A *pass* goes once over all unfolded keys, in order, so that neighbours meet in sled's pages, and
+//! what was overwritten many times is written once. When it is through, everything that was committed
+//! before it began is in the index, which is noted there; the log below is needed for a rebuild only.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::index::Progress;
+use super::shared::Shared;
+use super::versions::Unfolded;
+use crate::store::{Sequence, StoreError};
+
+/// Keys that are folded in one go: few, since a commit that adds a key to the order waits for the end
+/// of a go.
+const BATCH_KEYS: usize = 128;
+
+/// How often the thread looks whether there is something to do.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How many ticks versions lie in memory alone at the most, where snapshots let them go.
+const MAX_IDLE_TICKS: u32 = 250;
+
+/// The fold's thread.
+pub(super) fn run(shared: &Shared) {
+    let mut folded_at = shared.journal.position();
+    let mut ticks = 0;
+    while shared.sleep(TICK) {
+        ticks += 1;
+        tick(shared);
+        let is_asked = shared.wants_fold.swap(false, Ordering::AcqRel);
+        let position = shared.journal.position();
+        let is_due = position - folded_at >= shared.options.fold_log_bytes
+            || shared.versions.unfolded_bytes() >= shared.options.fold_bytes
+            || shared.versions.older_bytes() >= shared.options.max_history_bytes / 2
+            || ticks >= MAX_IDLE_TICKS;
+        if !is_due && !is_asked {
+            continue;
+        }
+        ticks = 0;
+        folded_at = position;
+        if let Err(error) = pass(shared) {
+            shared.doubt(&error);
+            return;
+        }
+        shared.remove_log();
+    }
+}
+
+/// Lets the snapshots age by a tick.
+fn tick(shared: &Shared) {
+    let max_ticks = shared.options.max_snapshot_age.as_millis() / TICK.as_millis();
+    let max_ticks = u64::try_from(max_ticks).unwrap_or(u64::MAX);
+    let is_short = shared.versions.older_bytes() > shared.options.max_history_bytes;
+    shared.snapshots.tick(max_ticks, is_short);
+}
+
+/// Goes once over everything that is unfolded.
+fn pass(shared: &Shared) -> Result<(), StoreError> {
+    let floor = shared.snapshots.needed();
+    if shared.applied() == floor {
+        return Ok(());
+    }
+    let mut cursor = None;
+    loop {
+        let keys = shared.versions.unfolded_behind(cursor.as_ref(), BATCH_KEYS);
+        let Some(last) = keys.last() else { break };
+        cursor = Some(last.clone());
+        let needed = shared.snapshots.needed();
+        fold(shared, &keys, needed)?;
+        if shared.is_ending() {
+            // What is not folded now is taken from the log at the next start.
+            return Ok(());
+        }
+    }
+    note(shared, floor)
+}
+
+/// Folds these keys as far as `needed`.
+pub(super) fn fold(
+    shared: &Shared,
+    keys: &[bytes::Bytes],
+    needed: Sequence,
+) -> Result<(), StoreError> {
+    let batch: Vec<Unfolded> = keys
+        .iter()
+        .filter_map(|key| shared.versions.to_fold(key, needed))
+        .collect();
+    // A base that is being copied must know how new its rows may be before they are.
+    shared.folded_through.fetch_max(needed, Ordering::AcqRel);
+    for Unfolded { key, version } in &batch {
+        shared.index.fold(key, version)?;
+    }
+    shared.versions.folded(&batch);
+    shared.room.notify_waiters();
+    Ok(())
+}
+
+/// Notes that the index has every commit at or below.
+pub(super) fn note(shared: &Shared, applied: Sequence) -> Result<(), StoreError> {
+    shared.index.note(Progress {
+        store: shared.id,
+        applied,
+    })?;
+    shared.applied.store(applied, Ordering::Release);
+    Ok(())
+}

@@ -1,0 +1,510 @@
+//! The index: folded versions in one sled tree. It can be lost at any time, since base and log have
+//! all that it has.
+//!
+//! ```text
+//!   tree key                                          record
+//!   'e' key                                           kind version expires ...
+//!   'c' key_length key chunk_number                   up to 4 KiB of a value
+//!   'x' expires key                                   nothing: the keys that expire, by when
+//!   'm' name                                          what the store keeps of itself
+//!
+//!   record: | kind 1 | version 8 | expires 8 | value            kind 0: the value follows
+//!           | kind 1 | version 8 | expires 8 | length 4 |       kind 1: the value lies in chunks
+//! ```
+//!
+//! Numbers are big-endian; `key_length` has 2 bytes, `chunk_number` 4. Large values are cut into
+//! chunks because sled keeps a leaf of more than 128 KiB in a file of its own, of which it loses
+//! track when it is killed.
+//!
+//! sled's batches and transactions are not used: the first of them makes every later operation take a
+//! lock of the whole process. Each operation here is atomic by itself, and whatever a kill leaves half
+//! done is done again from the log.
+
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sled::{IVec, Tree};
+
+use super::versions::Version;
+use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError};
+
+/// The longest part of a value in one record. 16 such records make a leaf, far below the 128 KiB
+/// at which sled resorts to separate files.
+const MAX_CHUNK_BYTES: usize = 4096;
+
+const ENTRY: u8 = b'e';
+const CHUNK: u8 = b'c';
+const EXPIRY: u8 = b'x';
+/// The record that tells whose index it is, and how far it is.
+const PROGRESS_KEY: &[u8] = b"mprogress";
+
+const KIND_INLINE: u8 = 0;
+const KIND_CHUNKED: u8 = 1;
+const HEAD_BYTES: usize = 17;
+
+/// An open index.
+pub(super) struct Index {
+    database: sled::Db,
+    tree: Tree,
+}
+
+/// Whose index it is, and how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) store: [u8; 16],
+    /// Every commit at or below has been folded.
+    pub(super) applied: Sequence,
+}
+
+/// A page as the index has it. A row whose record can't be read is an error in its place, which
+/// versions in memory overrule.
+pub(super) struct IndexPage {
+    pub(super) rows: Vec<(Bytes, Result<Entry, StoreError>)>,
+    pub(super) is_exhausted: bool,
+}
+
+/// The head of a record, and where its value is.
+struct Record<'a> {
+    version: Sequence,
+    expires_ms: Millis,
+    value: Value<'a>,
+}
+
+enum Value<'a> {
+    Inline(&'a [u8]),
+    Chunked { length: usize },
+}
+
+impl Index {
+    /// Opens sled's folder, and makes one where there is none. A damaged one may panic inside of
+    /// sled, which is an error like any other here.
+    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let config = sled::Config::new().path(folder).cache_capacity(cache_bytes);
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let database = opened
+            .map_err(|_| StoreError::Storage("sled failed while it opened its files".to_owned()))?
+            .map_err(storage)?;
+        let tree = (*database).clone();
+        Ok(Self { database, tree })
+    }
+
+    /// What the index says of itself; nothing if it is new.
+    pub(super) fn progress(&self) -> Result<Option<Progress>, StoreError> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.tree.get(PROGRESS_KEY)));
+        let record = read
+            .map_err(|_| StoreError::Storage("sled failed while it read its files".to_owned()))?
+            .map_err(storage)?;
+        let Some(record) = record else {
+            return Ok(None);
+        };
+        let store = record.get(0..16).and_then(|it: &[u8]| it.try_into().ok());
+        let applied = record.get(16..24).and_then(|it: &[u8]| it.try_into().ok());
+        let (Some(store), Some(applied)) = (store, applied) else {
+            return Err(StoreError::Storage(
+                "the progress record is cut short".to_owned(),
+            ));
+        };
+        Ok(Some(Progress {
+            store,
+            applied: u64::from_be_bytes(applied),
+        }))
+    }
+
+    /// Notes how far the index is, after what it covers, and hands all of it to the kernel.
+    pub(super) fn note(&self, progress: Progress) -> Result<(), StoreError> {
+        let mut record = Vec::with_capacity(24);
+        record.put_slice(&progress.store);
+        record.put_u64(progress.applied);
+        self.tree.insert(PROGRESS_KEY, record).map_err(storage)?;
+        self.flush()
+    }
+
+    /// Hands everything to the kernel.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.database.flush().map(drop).map_err(storage)
+    }
+
+    /// The entry of a key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        let Some(record) = self.tree.get(entry_key(key)).map_err(storage)? else {
+            return Ok(None);
+        };
+        let decoded = decode(key, &record)?;
+        let value = match decoded.value {
+            Value::Inline(value) => Bytes::copy_from_slice(value),
+            Value::Chunked { length } => {
+                let mut value = BytesMut::new();
+                self.read_chunks(key, length, &mut value)?;
+                value.freeze()
+            }
+        };
+        Ok(Some(Entry {
+            value,
+            version: decoded.version,
+            expires_ms: decoded.expires_ms,
+        }))
+    }
+
+    /// Entries from one end of a range.
+    pub(super) fn page(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        keys_only: bool,
+        limit: PageLimit,
+    ) -> Result<IndexPage, StoreError> {
+        let bounds = (
+            Bound::Included(entry_key(&range.start)),
+            Bound::Excluded(entry_key(&range.end)),
+        );
+        let mut rows = self.tree.range::<Vec<u8>, _>(bounds);
+        let mut next = || {
+            if is_reverse {
+                rows.next_back()
+            } else {
+                rows.next()
+            }
+        };
+        let mut page = PageBuilder::default();
+        let is_exhausted = loop {
+            if page.is_full(limit) {
+                break false;
+            }
+            let Some(row) = next() else { break true };
+            let (key, record) = row.map_err(storage)?;
+            page.add(self, key.get(1..).unwrap_or_default(), &record, keys_only);
+        };
+        Ok(IndexPage {
+            rows: page.finish(),
+            is_exhausted,
+        })
+    }
+
+    /// Makes the index have this version of the key, and no other.
+    pub(super) fn fold(&self, key: &[u8], version: &Version) -> Result<(), StoreError> {
+        let place = entry_key(key);
+        let new_expiry = version.value.as_ref().map_or(0, |_| version.expires_ms);
+        let (replaced, new_chunks) = match &version.value {
+            Some(value) => {
+                // The record last: after a kill it never speaks of chunks that are not there, and what
+                // expires is never missing from the index of expiries.
+                let new_chunks = self.write_chunks(key, value)?;
+                if new_expiry != 0 {
+                    let place = expiry_key(new_expiry, key);
+                    self.tree.insert(place, &[]).map_err(storage)?;
+                }
+                let record = encode(version, value);
+                let replaced = self.tree.insert(place, record).map_err(storage)?;
+                (replaced, new_chunks)
+            }
+            None => (self.tree.remove(place).map_err(storage)?, 0),
+        };
+        let (old_expiry, old_chunks) = match replaced.as_ref().map(|it| decode(key, it)) {
+            Some(Ok(old)) => (old.expires_ms, old.value.chunks()),
+            Some(Err(_)) | None => (0, 0),
+        };
+        for number in new_chunks..old_chunks {
+            self.tree.remove(chunk_key(key, number)).map_err(storage)?;
+        }
+        if old_expiry != 0 && old_expiry != new_expiry {
+            self.forget_expiry(key, old_expiry)?;
+        }
+        Ok(())
+    }
+
+    /// Keys whose time has come by the index of expiries, and when that was.
+    pub(super) fn expired(
+        &self,
+        now_ms: Millis,
+        limit: usize,
+    ) -> Result<Vec<(Millis, Bytes)>, StoreError> {
+        let end = expiry_key(now_ms.saturating_add(1), &[]);
+        let due = self.tree.range(vec![EXPIRY]..end).take(limit);
+        due.map(|row| {
+            let (place, _) = row.map_err(storage)?;
+            let expires = place.get(1..9).and_then(|it: &[u8]| it.try_into().ok());
+            let expires_ms = expires.map_or(0, u64::from_be_bytes);
+            let key = Bytes::copy_from_slice(place.get(9..).unwrap_or_default());
+            Ok((expires_ms, key))
+        })
+        .collect()
+    }
+
+    /// Takes a key from the index of expiries that does not expire at this time any more.
+    pub(super) fn forget_expiry(&self, key: &[u8], expires_ms: Millis) -> Result<(), StoreError> {
+        let place = expiry_key(expires_ms, key);
+        self.tree.remove(place).map(drop).map_err(storage)
+    }
+
+    fn write_chunks(&self, key: &[u8], value: &[u8]) -> Result<u32, StoreError> {
+        let chunks = chunk_count(value.len());
+        if chunks > 0 {
+            for (number, chunk) in (0..).zip(value.chunks(MAX_CHUNK_BYTES)) {
+                let place = chunk_key(key, number);
+                self.tree.insert(place, chunk).map_err(storage)?;
+            }
+        }
+        Ok(chunks)
+    }
+
+    fn read_chunks(
+        &self,
+        key: &[u8],
+        length: usize,
+        value: &mut BytesMut,
+    ) -> Result<(), StoreError> {
+        let before = value.len();
+        for number in 0..chunks_of(length) {
+            let chunk = self.tree.get(chunk_key(key, number)).map_err(storage)?;
+            let chunk = chunk.ok_or_else(|| {
+                let key = key.escape_ascii();
+                StoreError::Storage(format!(
+                    "chunk {number} of the value of key {key} is missing"
+                ))
+            })?;
+            value.extend_from_slice(&chunk);
+        }
+        let have = value.len() - before;
+        if have != length {
+            let key = key.escape_ascii();
+            return Err(StoreError::Storage(format!(
+                "the value of key {key} has {have} bytes in its chunks, and should have {length}"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Collects a page in one piece of memory: two allocations a row would cost as much as the look-up.
+#[derive(Default)]
+struct PageBuilder {
+    bytes: BytesMut,
+    rows: Vec<Place>,
+}
+
+/// Where a row lies in the page's memory.
+struct Place {
+    key_end: usize,
+    end: usize,
+    head: Result<(Sequence, Millis), StoreError>,
+}
+
+impl PageBuilder {
+    fn is_full(&self, limit: PageLimit) -> bool {
+        !self.rows.is_empty() && (self.rows.len() >= limit.rows || self.bytes.len() >= limit.bytes)
+    }
+
+    fn add(&mut self, index: &Index, key: &[u8], record: &IVec, keys_only: bool) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        let head = decode(key, record).and_then(|record| {
+            match record.value {
+                _ if keys_only => {}
+                Value::Inline(value) => self.bytes.extend_from_slice(value),
+                Value::Chunked { length } => index.read_chunks(key, length, &mut self.bytes)?,
+            }
+            Ok((record.version, record.expires_ms))
+        });
+        self.rows.push(Place {
+            key_end,
+            end: self.bytes.len(),
+            head,
+        });
+    }
+
+    fn finish(self) -> Vec<(Bytes, Result<Entry, StoreError>)> {
+        let bytes = self.bytes.freeze();
+        let mut start = 0;
+        let rows = self.rows.into_iter().map(|place| {
+            let key = bytes.slice(start..place.key_end);
+            let value = bytes.slice(place.key_end..place.end);
+            start = place.end;
+            let entry = place.head.map(|(version, expires_ms)| Entry {
+                value,
+                version,
+                expires_ms,
+            });
+            (key, entry)
+        });
+        rows.collect()
+    }
+}
+
+impl Value<'_> {
+    fn chunks(&self) -> u32 {
+        match self {
+            Self::Inline(_) => 0,
+            Self::Chunked { length } => chunks_of(*length),
+        }
+    }
+}
+
+/// The first key behind this one.
+pub(super) fn successor(key: &[u8]) -> Bytes {
+    let mut next = BytesMut::with_capacity(key.len() + 1);
+    next.put_slice(key);
+    next.put_u8(0);
+    next.freeze()
+}
+
+fn storage(error: sled::Error) -> StoreError {
+    StoreError::Storage(error.to_string())
+}
+
+fn encode(version: &Version, value: &[u8]) -> Vec<u8> {
+    let is_chunked = chunk_count(value.len()) > 0;
+    let mut record = Vec::with_capacity(HEAD_BYTES + value.len().min(MAX_CHUNK_BYTES));
+    record.put_u8(if is_chunked {
+        KIND_CHUNKED
+    } else {
+        KIND_INLINE
+    });
+    record.put_u64(version.sequence);
+    record.put_u64(version.expires_ms);
+    if is_chunked {
+        record.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
+    } else {
+        record.put_slice(value);
+    }
+    record
+}
+
+fn decode<'a>(key: &[u8], record: &'a IVec) -> Result<Record<'a>, StoreError> {
+    let damaged = || {
+        let key = key.escape_ascii();
+        StoreError::Storage(format!("the record of key {key} is damaged"))
+    };
+    let (head, rest) = record.split_at_checked(HEAD_BYTES).ok_or_else(damaged)?;
+    let number = |range| {
+        head.get(range)
+            .and_then(|bytes: &[u8]| bytes.try_into().ok())
+    };
+    let version = number(1..9).map(u64::from_be_bytes).ok_or_else(damaged)?;
+    let expires_ms = number(9..17).map(u64::from_be_bytes).ok_or_else(damaged)?;
+    let value = match head.first() {
+        Some(&KIND_INLINE) => Value::Inline(rest),
+        Some(&KIND_CHUNKED) => {
+            let length = rest.try_into().map(u32::from_be_bytes);
+            let length = length.map_err(|_| damaged())? as usize;
+            Value::Chunked { length }
+        }
+        _ => return Err(damaged()),
+    };
+    Ok(Record {
+        version,
+        expires_ms,
+        value,
+    })
+}
+
+fn chunk_count(length: usize) -> u32 {
+    if length <= MAX_CHUNK_BYTES {
+        0
+    } else {
+        chunks_of(length)
+    }
+}
+
+fn chunks_of(length: usize) -> u32 {
+    u32::try_from(length.div_ceil(MAX_CHUNK_BYTES)).unwrap_or(u32::MAX)
+}
+
+fn entry_key(key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + key.len());
+    bytes.push(ENTRY);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+fn expiry_key(expires_ms: Millis, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(9 + key.len());
+    bytes.push(EXPIRY);
+    bytes.put_u64(expires_ms);
+    bytes.extend_from_slice(key);
+    bytes
+}
+
+fn chunk_key(key: &[u8], number: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(7 + key.len());
+    bytes.push(CHUNK);
+    bytes.put_u16(u16::try_from(key.len()).unwrap_or(u16::MAX));
+    bytes.extend_from_slice(key);
+    bytes.put_u32(number);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index() -> (tempfile::TempDir, Index) {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(folder.path(), 1 << 20).unwrap();
+        (folder, index)
+    }
+
+    fn version(length: usize, expires_ms: Millis) -> Version {
+        let value: Vec<u8> = (0..=250).cycle().take(length).collect();
+        Version {
+            value: Some(Bytes::from(value)),
+            sequence: 7,
+            expires_ms,
+        }
+    }
+
+    fn absent() -> Version {
+        Version {
+            value: None,
+            sequence: 8,
+            expires_ms: 0,
+        }
+    }
+
+    #[test]
+    fn values_of_every_size_about_the_chunk_come_back_and_leave_nothing_behind() {
+        let (_folder, index) = index();
+        for length in [0, 1, 4095, 4096, 4097, 8192, 8193, 100_000, 5000, 10] {
+            let new = version(length, 9);
+            index.fold(b"key", &new).unwrap();
+            assert_eq!(index.get(b"key").unwrap(), new.entry(), "{length} bytes");
+            assert_eq!(index.tree.len(), 2 + chunk_count(length) as usize);
+        }
+        index.fold(b"key", &absent()).unwrap();
+        assert!(index.tree.is_empty());
+    }
+
+    #[test]
+    fn chunks_of_keys_that_are_prefixes_of_each_other_do_not_mix() {
+        let (_folder, index) = index();
+        let keys: [&[u8]; 3] = [b"a", b"a\0\0\0\0", b"a\0\0\0\x01"];
+        for (at, key) in keys.iter().enumerate() {
+            index.fold(key, &version(9000 + at, 0)).unwrap();
+        }
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(index.get(key).unwrap(), version(9000 + at, 0).entry());
+        }
+    }
+
+    #[test]
+    fn the_index_of_expiries_follows_the_entries() {
+        let (_folder, index) = index();
+        index.fold(b"a", &version(1, 20)).unwrap();
+        index.fold(b"b", &version(1, 10)).unwrap();
+        index.fold(b"c", &version(1, 0)).unwrap();
+        let due = |now_ms, limit| -> Vec<Bytes> {
+            let due = index.expired(now_ms, limit).unwrap();
+            due.into_iter().map(|(_, key)| key).collect()
+        };
+        assert_eq!(due(9, 10), [""; 0]);
+        assert_eq!(due(20, 10), ["b", "a"]);
+        assert_eq!(due(20, 1), ["b"]);
+        index.fold(b"b", &version(1, 30)).unwrap();
+        index.fold(b"a", &absent()).unwrap();
+        assert_eq!(due(29, 10), [""; 0]);
+        assert_eq!(due(30, 10), ["b"]);
+        index.fold(b"b", &version(1, 0)).unwrap();
+        assert_eq!(due(u64::MAX, 10), [""; 0]);
+    }
+}

@@ -1,0 +1,265 @@
+//! The threads of the log: one writes it, one makes room ahead, and one syncs it on the clock.
+//!
+//! ```text
+//!   group of commits → one block → write → sync, if one of them asks for it → acked
+//! ```
+
+use std::io;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::commit::{Group, Task};
+use super::log::{self, LogWriter};
+use super::shared::Shared;
+use crate::store::{Millis, Sequence};
+
+/// How far ahead of the stamps the log covers time. After a kill, time stands still for at most as
+/// long; a read after a pause waits for one write.
+const LEASE_MS: Millis = 1000;
+
+/// How much of the lease is left when it is renewed.
+const RENEW_MS: Millis = 500;
+
+/// How long the thread sleeps when nothing is committed: time enough before a lease ends.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Commits that may be in the log and not yet on disk. It is half of what sequences skip after an
+/// unclean stop, so that no number that a reader saw is given to another commit.
+const MAX_UNSYNCED_COMMITS: u64 = super::SKIP_AFTER_UNCLEAN_STOP / 2;
+
+/// In a busy log a group gathers for a moment, where acks do not wait for a sync: a system call costs
+/// as much as many commits.
+const GATHER: Duration = Duration::from_micros(50);
+
+/// A group of so many commits makes a busy log.
+const BUSY_COMMITS: u32 = 32;
+
+/// How often room is looked for, ahead or on a disk that was full.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(20);
+
+/// The log's writer.
+pub(super) struct Journal {
+    state: Mutex<State>,
+    /// A spare segment is there, or can't be had.
+    spare: Condvar,
+}
+
+struct State {
+    writer: LogWriter,
+    /// Bytes of commits since the start.
+    position: u64,
+    stamp_ms: Millis,
+    lease_ms: Millis,
+    /// A spare segment is being made without the lock.
+    is_preparing: bool,
+}
+
+impl Journal {
+    pub(super) fn new(writer: LogWriter, stamp_ms: Millis) -> Self {
+        let state = State {
+            writer,
+            position: 0,
+            stamp_ms,
+            lease_ms: 0,
+            is_preparing: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            spare: Condvar::new(),
+        }
+    }
+
+    /// The newest sequence that is on disk.
+    pub(super) fn synced(&self) -> Sequence {
+        self.lock().writer.synced()
+    }
+
+    /// The last commit in the log.
+    pub(super) fn last(&self) -> Sequence {
+        self.lock().writer.last()
+    }
+
+    /// Bytes of the log, and the sequence that it begins behind.
+    pub(super) fn extent(&self) -> (u64, Sequence) {
+        let state = self.lock();
+        (state.writer.bytes(), state.writer.first())
+    }
+
+    /// Bytes of commits since the start.
+    pub(super) fn position(&self) -> u64 {
+        self.lock().position
+    }
+
+    /// Removes segments that nobody needs.
+    pub(super) fn remove_through(&self, sequence: Sequence) -> io::Result<()> {
+        self.lock().writer.remove_through(sequence)
+    }
+
+    /// Syncs what is written, without holding up who writes.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let state = self.lock();
+        let task = state.writer.unsynced();
+        drop(state);
+        let outcome = task.run();
+        self.lock().writer.finish_sync(&task, outcome)
+    }
+
+    /// Begins or ends a run with a mark that is synced.
+    pub(super) fn mark(&self, is_clean: bool) -> io::Result<()> {
+        let mut state = self.lock();
+        let mark = log::Group {
+            is_clean,
+            ..state.mark()
+        };
+        state.writer.append(&mark, &[])?;
+        state.writer.sync()
+    }
+
+    /// Makes the next segment ahead, without holding up who writes to this one.
+    fn prepare(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        let Some(task) = state.writer.spare_task() else {
+            return Ok(());
+        };
+        state.is_preparing = true;
+        drop(state);
+        let made = task.run();
+        let mut state = self.lock();
+        state.is_preparing = false;
+        let prepared = state.writer.install(made);
+        self.spare.notify_all();
+        prepared
+    }
+
+    /// The writer, once it has room for a block of this payload or must look for it itself.
+    fn with_room(&self, payload_bytes: usize) -> MutexGuard<'_, State> {
+        let state = self.lock();
+        let waited = self.spare.wait_while(state, |state| {
+            state.is_preparing && !state.writer.fits(payload_bytes)
+        });
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A block without commits.
+    fn mark(&self) -> log::Group {
+        log::Group {
+            last: self.writer.last(),
+            count: 0,
+            stamp_ms: self.stamp_ms,
+            lease_ms: self.lease_ms,
+            is_clean: false,
+        }
+    }
+}
+
+/// The thread that writes.
+pub(super) fn run(shared: &Shared) {
+    let mut used = Vec::new();
+    loop {
+        let written = match shared.sequencer.take(std::mem::take(&mut used), PATIENCE) {
+            Task::Write(group) => {
+                let written = write(shared, &group);
+                if group.count >= BUSY_COMMITS && !group.is_durable {
+                    std::thread::sleep(GATHER);
+                }
+                used = group.commits;
+                written
+            }
+            Task::Idle => renew_lease(shared),
+            Task::End => return,
+        };
+        if let Err(error) = written {
+            shared.fail(&format!(
+                "the log can't be written: {error}; restart the server to find out what is on the disk"
+            ));
+            return;
+        }
+    }
+}
+
+fn write(shared: &Shared, group: &Group) -> io::Result<()> {
+    let mut state = shared.journal.with_room(group.commits.len());
+    let lease_ms = group.stamp_ms.max(shared.clock.now_ms()) + LEASE_MS;
+    let block = log::Group {
+        last: group.last,
+        count: group.count,
+        stamp_ms: group.stamp_ms,
+        lease_ms,
+        is_clean: false,
+    };
+    state.writer.append(&block, &group.commits)?;
+    state.position += group.commits.len() as u64;
+    state.stamp_ms = group.stamp_ms;
+    let unsynced = group.last - state.writer.synced().min(group.last);
+    // Numbers that were skipped at the start count as well, once.
+    if group.is_durable || unsynced > MAX_UNSYNCED_COMMITS {
+        state.writer.sync()?;
+    }
+    let covers_time = group.is_durable || !shared.options.syncs_always();
+    if covers_time {
+        state.lease_ms = lease_ms;
+    }
+    drop(state);
+    if covers_time {
+        shared.extend_lease(lease_ms);
+    }
+    shared.ack(group.last);
+    Ok(())
+}
+
+/// Covers more time, if what is covered runs out and someone has looked at the clock.
+fn renew_lease(shared: &Shared) -> io::Result<()> {
+    let (stamp_ms, lease_ms) = shared.snapshots.times();
+    let mut state = shared.journal.lock();
+    let is_used = stamp_ms > state.stamp_ms && stamp_ms + RENEW_MS > lease_ms;
+    if !is_used && !shared.is_waiting_for_time() {
+        return Ok(());
+    }
+    state.stamp_ms = stamp_ms;
+    state.lease_ms = stamp_ms.max(shared.clock.now_ms()) + LEASE_MS;
+    let mark = state.mark();
+    state.writer.append(&mark, &[])?;
+    if shared.options.syncs_always() {
+        state.writer.sync()?;
+    }
+    drop(state);
+    shared.extend_lease(mark.lease_ms);
+    Ok(())
+}
+
+/// The thread that sees to it that the log has room ahead. Without it, no commit is taken that could
+/// not be written.
+pub(super) fn make_room(shared: &Shared) {
+    let mut is_full = false;
+    while shared.sleep(LOOK_FOR_ROOM) {
+        let lack = match shared.lack_of_room() {
+            Ok(Some(lack)) => Some(lack),
+            Ok(None) => shared.journal.prepare().err().map(|error| {
+                format!("the disk has no room for the log: {error}; make room, and writes go on")
+            }),
+            Err(error) => Some(format!("the disk's free room can't be told: {error}")),
+        };
+        if lack.is_some() != is_full {
+            is_full = lack.is_some();
+            shared.set_full(lack);
+        }
+    }
+}
+
+/// The thread that syncs on the clock.
+pub(super) fn sync_on_the_clock(shared: &Shared, interval: Duration) {
+    while shared.sleep(interval) {
+        if let Err(error) = shared.journal.sync() {
+            shared.fail(&format!(
+                "the log can't be synced: {error}; restart the server to find out what is on the disk"
+            ));
+            return;
+        }
+    }
+}

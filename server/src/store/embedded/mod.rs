@@ -1,0 +1,359 @@
+//! The embedded store: the log is the truth, sled is the index.
+//!
+//! ```text
+//!   commit:  memory ← versions   visible ← sequence   log ← bytes   sync   acked ← sequence
+//!   read:    memory, then the index
+//!   fold:    versions that every snapshot may see: memory → index
+//!   base:    from time to time a copy of the index; then the log before it can go
+//! ```
+//!
+//! A commit is in memory before it is visible, and in the index only when no snapshot is older. So a
+//! reader looks into memory first and into the index second, and finds one moment.
+//!
+//! Threads: the callers' own do reads and commits; one writes the log, one syncs it on the clock where
+//! acks do not wait for that, one folds, one writes bases.
+
+pub mod base;
+mod commit;
+pub mod disk;
+mod feed;
+mod fields;
+mod files;
+mod fold;
+mod folder;
+mod index;
+mod journal;
+pub mod log;
+mod rebase;
+mod recovery;
+mod shared;
+mod snapshots;
+mod versions;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::commit::Attempted;
+use self::disk::Disk;
+use self::shared::{Shared, Threads};
+use self::snapshots::Begun;
+use self::versions::Known;
+use super::{
+    Clock, Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, Page, PageLimit,
+    ReadPoint, Sequence, Snapshot, Store, StoreError,
+};
+
+pub use self::feed::{EmbeddedBackup, EmbeddedFeed};
+pub use self::files::{Checked, Restored, check, restore};
+pub use self::folder::FolderError;
+
+/// How far the sequence skips ahead after an unclean stop, so that a number that some reader may
+/// have seen before the stop is never given to another commit.
+const SKIP_AFTER_UNCLEAN_STOP: u64 = 1_000_000;
+
+/// When the log is synced without being asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before anything is acked that asked for it; callers ask for it wherever users' data changes.
+    Always,
+    /// On the clock; what asks for it is synced at once.
+    Interval(Duration),
+}
+
+/// How the store is set up.
+#[derive(Clone, Debug)]
+pub struct EmbeddedOptions {
+    /// When the log is synced.
+    pub sync: SyncPolicy,
+    /// What sled may cache of the index, in bytes. Its real use is a multiple of this.
+    pub index_cache_bytes: u64,
+    /// What memory may hold of entries that the index has too, in bytes.
+    pub cache_bytes: usize,
+    /// What the history may hold for old snapshots, in bytes; beyond it the oldest are `too_old`.
+    pub max_history_bytes: usize,
+    /// How old a snapshot may become before it is `too_old`.
+    pub max_snapshot_age: Duration,
+    /// Bytes in memory alone at which a fold begins.
+    pub fold_bytes: usize,
+    /// Bytes of log at which a fold begins.
+    pub fold_log_bytes: u64,
+    /// Bytes in memory alone beyond which writers wait.
+    pub max_unfolded_bytes: usize,
+    /// How long a writer waits before it is told that the store is overloaded.
+    pub max_write_wait: Duration,
+    /// The length of the log's files, in bytes.
+    pub log_segment_bytes: u64,
+    /// Bytes of log, or the base's own if that is more, at which a new base is written.
+    pub base_log_bytes: u64,
+    /// Bytes of log that may be kept for a backup or a watcher that reads it.
+    pub max_kept_log_bytes: u64,
+    /// Free bytes of the disk below which no writes are taken, so that the index and the base have
+    /// room.
+    pub min_free_bytes: u64,
+    /// What tells one run of the machine from the next: after another one the index is not trusted.
+    pub boot: String,
+}
+
+/// A store in a folder.
+pub struct EmbeddedStore {
+    shared: Arc<Shared>,
+    threads: Threads,
+}
+
+/// A view of an [`EmbeddedStore`].
+pub struct EmbeddedSnapshot {
+    shared: Arc<Shared>,
+    begun: Begun,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self {
+            sync: SyncPolicy::Always,
+            index_cache_bytes: 64 << 20,
+            cache_bytes: 256 << 20,
+            max_history_bytes: 256 << 20,
+            max_snapshot_age: Duration::from_secs(5),
+            fold_bytes: 64 << 20,
+            fold_log_bytes: 48 << 20,
+            max_unfolded_bytes: 256 << 20,
+            max_write_wait: Duration::from_secs(10),
+            log_segment_bytes: 32 << 20,
+            base_log_bytes: 64 << 20,
+            max_kept_log_bytes: 1 << 30,
+            min_free_bytes: 256 << 20,
+            boot: boot(),
+        }
+    }
+}
+
+impl EmbeddedOptions {
+    fn syncs_always(&self) -> bool {
+        self.sync == SyncPolicy::Always
+    }
+}
+
+/// What the kernel says of this run of the machine. Where it says nothing, each start counts as one of
+/// its own.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+impl EmbeddedStore {
+    /// Opens the store in `folder`, and makes one where there is none.
+    ///
+    /// # Errors
+    /// The folder can't be used: it is locked by another server, holds something else, has another
+    /// format, or is damaged.
+    pub fn open(
+        folder: &Path,
+        new_id: [u8; 16],
+        disk: Arc<dyn Disk>,
+        clock: Box<dyn Clock>,
+        options: EmbeddedOptions,
+    ) -> Result<Self, FolderError> {
+        let shared = Arc::new(recovery::open(folder, new_id, disk, clock, options)?);
+        let threads = Threads::start(&shared)?;
+        Ok(Self { shared, threads })
+    }
+
+    /// Bytes in memory: of what the index has not, and of what only old snapshots see.
+    #[must_use]
+    pub fn memory_bytes(&self) -> (usize, usize) {
+        let versions = &self.shared.versions;
+        (versions.unfolded_bytes(), versions.older_bytes())
+    }
+
+    /// Waits until everything that is visible now is in the index: for tests and benchmarks.
+    pub async fn folded(&self) {
+        let wanted = self.shared.snapshots.visible();
+        while self.shared.applied() < wanted && !self.shared.is_ending() {
+            self.shared.ask_for_fold();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Store for EmbeddedStore {
+    type Snapshot = EmbeddedSnapshot;
+    type Feed = EmbeddedFeed;
+    type Backup = EmbeddedBackup;
+
+    async fn begin(&self, point: ReadPoint) -> Result<EmbeddedSnapshot, StoreError> {
+        let begun = self.shared.begin(point).await?;
+        Ok(EmbeddedSnapshot {
+            shared: Arc::clone(&self.shared),
+            begun,
+        })
+    }
+
+    async fn commit(
+        &self,
+        snapshot: EmbeddedSnapshot,
+        commit: Commit,
+    ) -> Result<CommitOutcome, StoreError> {
+        let sequence = snapshot.begun.sequence;
+        let mut commit = commit;
+        loop {
+            self.shared.admit().await?;
+            match self.shared.commit(sequence, commit)? {
+                Attempted::Done(outcome) => return Ok(outcome),
+                Attempted::Crowded(given) => commit = given,
+                Attempted::Unknown => return Ok(CommitOutcome::Conflict),
+            }
+        }
+    }
+
+    async fn evaluate<T: Send>(
+        &self,
+        key: &Bytes,
+        durable: bool,
+        mut decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
+    ) -> Result<Evaluated<T>, StoreError> {
+        let snapshot = self.begin(ReadPoint::Newest).await?;
+        let sequence = snapshot.begun.sequence;
+        let mut found = None;
+        loop {
+            if found.is_none() && self.shared.versions.newest(key).is_none() {
+                found = Some(snapshot.read_index(key)?);
+            }
+            self.shared.admit().await?;
+            let current = found.clone();
+            match self
+                .shared
+                .evaluate(sequence, key, current, durable, &mut decide)?
+            {
+                Attempted::Done(evaluated) => return Ok(evaluated),
+                Attempted::Crowded(()) => {}
+                // It was in memory a moment ago.
+                Attempted::Unknown => found = Some(snapshot.read_index(key)?),
+            }
+        }
+    }
+
+    async fn expired(&self, limit: usize) -> Result<Vec<Bytes>, StoreError> {
+        let snapshot = self.begin(ReadPoint::Newest).await?;
+        snapshot.expired(limit)
+    }
+
+    async fn follow(&self, after: Option<Sequence>) -> Result<EmbeddedFeed, StoreError> {
+        EmbeddedFeed::new(Arc::clone(&self.shared), after)
+    }
+
+    async fn backup(&self) -> Result<EmbeddedBackup, StoreError> {
+        EmbeddedBackup::start(Arc::clone(&self.shared))
+    }
+
+    async fn acked(&self, sequence: Sequence) -> Result<(), StoreError> {
+        self.shared.wait_acked(sequence).await
+    }
+
+    fn is_acked(&self, sequence: Sequence) -> bool {
+        self.shared.snapshots.acked() >= sequence
+    }
+
+    fn visible(&self) -> Sequence {
+        self.shared.snapshots.visible()
+    }
+
+    fn id(&self) -> [u8; 16] {
+        self.shared.id
+    }
+
+    fn engine(&self) -> &'static str {
+        "sled"
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        let (shared, threads) = (Arc::clone(&self.shared), self.threads.clone());
+        let closed = tokio::task::spawn_blocking(move || threads.close(&shared)).await;
+        closed.map_err(|_| StoreError::UnknownOutcome("a thread of the store failed".to_owned()))?
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        // Without a `close` the threads end, and the folder is left as a kill would leave it.
+        self.threads.end(&self.shared);
+    }
+}
+
+impl EmbeddedSnapshot {
+    /// What the index has of a key, for a key that memory does not have. It is kept in memory.
+    fn read_index(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        let found = self.shared.index_get(key);
+        self.shared.snapshots.check(self.begun.sequence)?;
+        let found = found?;
+        let is_valid = || self.shared.snapshots.check(self.begun.sequence).is_ok();
+        self.shared.versions.fill(key, found.as_ref(), is_valid);
+        Ok(found)
+    }
+
+    fn expired(&self, limit: usize) -> Result<Vec<Bytes>, StoreError> {
+        let now_ms = self.begun.now_ms;
+        let mut due = self.shared.versions.expired(now_ms, limit);
+        let rows = self.shared.index.expired(now_ms, limit)?;
+        for (expires_ms, key) in rows {
+            // What memory has newer is not told by the index; it is among the others if it is due.
+            if let Some(newest) = self.shared.versions.newest(&key) {
+                due.extend((newest.expires_ms == expires_ms).then_some(key));
+                continue;
+            }
+            match self.shared.index_get(&key)? {
+                Some(entry) if entry.expires_ms == expires_ms => due.push(key),
+                // What a kill left.
+                _ => self.shared.index.forget_expiry(&key, expires_ms)?,
+            }
+        }
+        due.truncate(limit);
+        Ok(due)
+    }
+}
+
+impl Snapshot for EmbeddedSnapshot {
+    fn sequence(&self) -> Sequence {
+        self.begun.sequence
+    }
+
+    fn now_ms(&self) -> Millis {
+        self.begun.now_ms
+    }
+
+    async fn get(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        match self.shared.versions.get(key, self.begun.sequence) {
+            Known::Seen(entry) => {
+                self.shared.snapshots.check(self.begun.sequence)?;
+                Ok(entry)
+            }
+            Known::InIndex => self.read_index(key),
+        }
+    }
+
+    async fn scan(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        keys_only: bool,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
+        if range.is_empty() {
+            return Ok(Page::default());
+        }
+        let page = self
+            .shared
+            .page(range, is_reverse, keys_only, limit, self.begun.sequence);
+        self.shared.snapshots.check(self.begun.sequence)?;
+        page
+    }
+}
+
+impl Drop for EmbeddedSnapshot {
+    fn drop(&mut self) {
+        self.shared.snapshots.end(self.begun.sequence);
+    }
+}

@@ -1,0 +1,403 @@
+//! Opening a store: the index as it was left where it can be trusted, else a new one from base and log.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use super::base::{CopyEnd, CopyError, CopyReader, Frame, Rows};
+use super::commit::Sequencer;
+use super::disk::{Disk, DiskFile};
+use super::folder::{Folder, FolderError};
+use super::index::{Index, Progress};
+use super::journal::Journal;
+use super::log::{self, BlockHead, Change, Commits, LogEnd, LogError, LogOptions, LogWriter};
+use super::rebase::newest_base;
+use super::shared::{Acks, Ending, Shared};
+use super::snapshots::Snapshots;
+use super::versions::{Unfolded, Version, Versions};
+use super::{EmbeddedOptions, SKIP_AFTER_UNCLEAN_STOP};
+use crate::store::{Clock, Millis, Sequence, StoreError};
+
+/// The buffer through which copies are read.
+const READ_BYTES: usize = 256 << 10;
+
+/// The base of a folder.
+struct Base {
+    path: std::path::PathBuf,
+    start: Sequence,
+    stamp_ms: Millis,
+    bytes: u64,
+}
+
+/// An index that has everything through `applied`, and what the log has beyond it, in memory.
+struct Recovered {
+    index: Index,
+    versions: Versions,
+    applied: Sequence,
+    end: LogEnd,
+}
+
+/// Why something can't be recovered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecoveryError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("sled: {0}")]
+    Index(#[from] StoreError),
+    #[error("a block of the log does not decode: {0}")]
+    Payload(#[from] log::BadPayload),
+}
+
+/// Opens the store in a folder.
+pub(super) fn open(
+    path: &Path,
+    new_id: [u8; 16],
+    disk: Arc<dyn Disk>,
+    clock: Box<dyn Clock>,
+    options: EmbeddedOptions,
+) -> Result<Shared, FolderError> {
+    let folder = Folder::open(path, disk, new_id)?;
+    folder.make_folders()?;
+    let base = find_base(&folder)?;
+    let recovered = match reuse(&folder, base.as_ref(), &options) {
+        Some(recovered) => recovered,
+        None => rebuild(&folder, base.as_ref(), &options)?,
+    };
+    start(folder, base.as_ref(), recovered, clock, options)
+}
+
+/// The index as it was left, if it can be trusted and the log goes on where it ends.
+fn reuse(folder: &Folder, base: Option<&Base>, options: &EmbeddedOptions) -> Option<Recovered> {
+    if !folder.is_ours() {
+        return None;
+    }
+    if !folder.is_index_trusted(&options.boot) {
+        tracing::info!("the index is not as a server of this boot left it");
+        return None;
+    }
+    let doubt = |error: &dyn std::fmt::Display| tracing::warn!(%error, "the index is doubtful");
+    let index = Index::open(&folder.index(), options.index_cache_bytes)
+        .map_err(|error| doubt(&error))
+        .ok()?;
+    let progress = index.progress().map_err(|error| doubt(&error)).ok()?;
+    let Some(progress) = progress.filter(|it| it.store == folder.id()) else {
+        doubt(&"it is empty, or another store's");
+        return None;
+    };
+    // Behind the base even the log may be gone that it would need.
+    if progress.applied < base.map_or(0, |base| base.start) {
+        doubt(&"it is older than the base");
+        return None;
+    }
+    let redone = redo(folder, index, progress.applied, options);
+    redone.map_err(|error| doubt(&error)).ok()
+}
+
+/// A new index from base and log.
+fn rebuild(
+    folder: &Folder,
+    base: Option<&Base>,
+    options: &EmbeddedOptions,
+) -> Result<Recovered, FolderError> {
+    if let Some(aside) = folder.set_index_aside()? {
+        let aside = aside.display();
+        tracing::warn!(%aside, "the index is made anew from base and log; what was set aside can be deleted");
+    }
+    let index = Index::open(&folder.index(), options.index_cache_bytes)
+        .map_err(|error| folder.index_error(&error))?;
+    let mut base_end = None;
+    let mut applied = 0;
+    if let Some(base) = base {
+        let versions = Versions::new(0);
+        let mut redo = Redo::new(&index, &versions, options.fold_bytes);
+        let end = read_copy(&**folder.disk(), &base.path, &mut redo)?;
+        redo.fold_all()
+            .map_err(|error| folder.index_error(&error))?;
+        applied = base.start;
+        base_end = Some(end.end);
+    }
+    index
+        .note(Progress {
+            store: folder.id(),
+            applied,
+        })
+        .map_err(|error| folder.index_error(&error))?;
+    let recovered = redo(folder, index, applied, options)
+        .map_err(|error| FolderError::Damaged(error.to_string()))?;
+    folder.check_reach(base_end, &recovered.end)?;
+    Ok(recovered)
+}
+
+/// Does again what the log has beyond the index.
+fn redo(
+    folder: &Folder,
+    index: Index,
+    applied: Sequence,
+    options: &EmbeddedOptions,
+) -> Result<Recovered, RecoveryError> {
+    let versions = Versions::new(options.cache_bytes);
+    let mut redo = Redo {
+        index: &index,
+        versions: &versions,
+        snapshots: all_seen(),
+        max_bytes: options.max_unfolded_bytes,
+    };
+    let disk = &**folder.disk();
+    let end = log::scan(
+        disk,
+        &folder.log(),
+        &folder.id(),
+        applied,
+        |head, payload| redo.block(head, payload),
+    )?;
+    if let Some(cut) = &end.cut {
+        let (file, offset) = (cut.file.display(), cut.offset);
+        tracing::warn!(%file, offset, why = cut.why, "the log is torn there; nothing behind it was acknowledged as synced");
+    }
+    Ok(Recovered {
+        index,
+        versions,
+        applied,
+        end,
+    })
+}
+
+fn start(
+    folder: Folder,
+    base: Option<&Base>,
+    recovered: Recovered,
+    clock: Box<dyn Clock>,
+    options: EmbeddedOptions,
+) -> Result<Shared, FolderError> {
+    let Recovered {
+        index,
+        versions,
+        applied,
+        end,
+    } = recovered;
+    folder.check_reach(None, &end)?;
+    // Before the first new byte: should the machine stop from here on, the index is not trusted.
+    folder.note_running(&options.boot)?;
+    let log_options = LogOptions {
+        store_id: folder.id(),
+        segment_bytes: options.log_segment_bytes,
+    };
+    let stamp_ms = base
+        .map_or(0, |base| base.stamp_ms)
+        .max(end.stamp_ms)
+        .max(end.lease_ms);
+    let log_error = |error| FolderError::Io {
+        action: "open the log in",
+        path: folder.log(),
+        error,
+    };
+    let disk = Arc::clone(folder.disk());
+    let writer = LogWriter::open(disk, folder.log(), log_options, &end).map_err(log_error)?;
+    let journal = Journal::new(writer, stamp_ms);
+    journal.mark(false).map_err(log_error)?;
+    folder.claim()?;
+    let sequence = if end.is_clean || !folder.is_ours() {
+        end.last
+    } else {
+        end.last + SKIP_AFTER_UNCLEAN_STOP
+    };
+    let acks = Acks {
+        acked: sequence,
+        ..Acks::default()
+    };
+    Ok(Shared {
+        id: folder.id(),
+        options,
+        folder,
+        clock,
+        index,
+        versions,
+        snapshots: Snapshots::new(sequence, stamp_ms),
+        sequencer: Sequencer::new(sequence),
+        journal,
+        acks: watch::Sender::new(acks),
+        applied: AtomicU64::new(applied),
+        folded_through: AtomicU64::new(end.last),
+        base_start: AtomicU64::new(base.map_or(0, |base| base.start)),
+        base_bytes: AtomicU64::new(base.map_or(0, |base| base.bytes)),
+        wants_fold: AtomicBool::new(false),
+        room: Notify::new(),
+        time: Notify::new(),
+        waiting_for_time: AtomicUsize::new(0),
+        ending: Ending::default(),
+        readers: Mutex::new(BTreeMap::new()),
+    })
+}
+
+/// Puts rows and commits into memory, and takes them to the index when they become too many. Nobody
+/// reads yet, so only the newest version of each key counts.
+pub(super) struct Redo<'a> {
+    index: &'a Index,
+    versions: &'a Versions,
+    snapshots: Snapshots,
+    max_bytes: usize,
+}
+
+/// Nobody looks at anything but the newest.
+fn all_seen() -> Snapshots {
+    Snapshots::new(Sequence::MAX, 0)
+}
+
+impl<'a> Redo<'a> {
+    pub(super) fn new(index: &'a Index, versions: &'a Versions, max_bytes: usize) -> Self {
+        Self {
+            index,
+            versions,
+            snapshots: all_seen(),
+            max_bytes,
+        }
+    }
+
+    /// Rows of a copy: they come in order, and go to the index as they are.
+    pub(super) fn rows(&mut self, rows: &Rows) -> Result<(), RecoveryError> {
+        for row in rows.iter() {
+            let version = Version {
+                sequence: row.version,
+                expires_ms: row.expires_ms,
+                value: Some(Bytes::copy_from_slice(row.value)),
+            };
+            self.index.fold(row.key, &version)?;
+        }
+        Ok(())
+    }
+
+    /// The commits of a block.
+    pub(super) fn block(&mut self, head: &BlockHead, payload: &[u8]) -> Result<(), RecoveryError> {
+        let views = self.snapshots.views();
+        for commit in Commits::new(head, payload) {
+            let (sequence, writes) = commit?;
+            for (key, change) in writes {
+                let (value, expires_ms) = match change {
+                    Change::Put { value, expires_ms } => {
+                        (Some(Bytes::copy_from_slice(value)), expires_ms)
+                    }
+                    Change::Delete | Change::Expire => (None, 0),
+                };
+                let version = Version {
+                    sequence,
+                    expires_ms,
+                    value,
+                };
+                self.versions
+                    .put(&Bytes::copy_from_slice(key), version, &views);
+            }
+        }
+        if self.versions.unfolded_bytes() > self.max_bytes {
+            self.fold_all()?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything to the index.
+    pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
+        const BATCH_KEYS: usize = 1024;
+        loop {
+            let keys = self.versions.unfolded_behind(None, BATCH_KEYS);
+            if keys.is_empty() {
+                return Ok(());
+            }
+            let batch: Vec<Unfolded> = keys
+                .iter()
+                .filter_map(|key| self.versions.to_fold(key, Sequence::MAX))
+                .collect();
+            for Unfolded { key, version } in &batch {
+                self.index.fold(key, version)?;
+            }
+            self.versions.folded(&batch);
+        }
+    }
+}
+
+fn find_base(folder: &Folder) -> Result<Option<Base>, FolderError> {
+    let disk = &**folder.disk();
+    let newest = newest_base(disk, &folder.base()).map_err(|error| FolderError::Io {
+        action: "read",
+        path: folder.base(),
+        error,
+    })?;
+    let Some(path) = newest else { return Ok(None) };
+    let bytes = disk.open(&path).and_then(|file| file.length());
+    let bytes = bytes.map_err(|error| FolderError::Io {
+        action: "read",
+        path: path.clone(),
+        error,
+    })?;
+    let reader = open_copy(disk, &path)?;
+    let header = reader.header();
+    if header.store_id != folder.id() {
+        return Err(FolderError::Damaged(format!(
+            "the base {} belongs to another store; take it out of this folder, and put back the store's own if there was one",
+            path.display()
+        )));
+    }
+    Ok(Some(Base {
+        start: header.start,
+        stamp_ms: header.stamp_ms,
+        path,
+        bytes,
+    }))
+}
+
+/// Reads a whole copy into the index.
+pub(super) fn read_copy(
+    disk: &dyn Disk,
+    path: &Path,
+    redo: &mut Redo<'_>,
+) -> Result<CopyEnd, FolderError> {
+    let damaged = |error: &dyn std::fmt::Display| damaged_copy(path, error);
+    let mut reader = open_copy(disk, path)?;
+    while let Some(frame) = reader.next_frame().map_err(|error| damaged(&error))? {
+        let done = match frame {
+            Frame::Rows(rows) => redo.rows(&rows),
+            Frame::Block(head, payload) => redo.block(&head, &payload),
+            Frame::End(end) => return Ok(end),
+        };
+        done.map_err(|error| damaged(&error))?;
+    }
+    Err(damaged(&"it has no end"))
+}
+
+/// A copy, to be read from its beginning.
+pub(super) fn open_copy(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<CopyReader<impl Read + use<>>, FolderError> {
+    let file = disk.open(path).map_err(|error| FolderError::Io {
+        action: "open",
+        path: path.to_owned(),
+        error,
+    })?;
+    let file = BufReader::with_capacity(READ_BYTES, FileReader { file, offset: 0 });
+    CopyReader::new(file).map_err(|error: CopyError| damaged_copy(path, &error))
+}
+
+pub(super) fn damaged_copy(path: &Path, error: &dyn std::fmt::Display) -> FolderError {
+    let path = path.display();
+    FolderError::Damaged(format!(
+        "{path}: {error}; put the file back as it was, or restore a backup into an empty folder with `luge-server restore`"
+    ))
+}
+
+/// Reads a file from its beginning on.
+struct FileReader {
+    file: Arc<dyn DiskFile>,
+    offset: u64,
+}
+
+impl Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}

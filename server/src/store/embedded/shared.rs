@@ -1,0 +1,435 @@
+//! What the store's threads and its callers share.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+use super::commit::{MAX_PENDING_BYTES, Sequencer};
+use super::folder::{Folder, FolderError};
+use super::index::{Index, IndexPage};
+use super::journal::{self, Journal};
+use super::snapshots::{Begun, Snapshots};
+use super::versions::{Known, Versions};
+use super::{EmbeddedOptions, SyncPolicy, fold, rebase};
+use crate::store::{
+    Clock, Entry, KeyRange, Millis, Page, PageLimit, ReadPoint, Sequence, StoreError,
+};
+
+/// An open store.
+pub(super) struct Shared {
+    pub(super) id: [u8; 16],
+    pub(super) options: EmbeddedOptions,
+    pub(super) folder: Folder,
+    pub(super) clock: Box<dyn Clock>,
+    pub(super) index: Index,
+    pub(super) versions: Versions,
+    pub(super) snapshots: Snapshots,
+    pub(super) sequencer: Sequencer,
+    pub(super) journal: Journal,
+    pub(super) acks: watch::Sender<Acks>,
+    /// Every commit at or below is in the index.
+    pub(super) applied: AtomicU64,
+    /// No row of the index is newer.
+    pub(super) folded_through: AtomicU64,
+    pub(super) base_start: AtomicU64,
+    pub(super) base_bytes: AtomicU64,
+    pub(super) wants_fold: AtomicBool,
+    /// For writers that wait until there is less to fold and to write.
+    pub(super) room: Notify,
+    /// For snapshots that wait until the log covers their time.
+    pub(super) time: Notify,
+    pub(super) waiting_for_time: AtomicUsize,
+    pub(super) ending: Ending,
+    /// The sequences behind which readers of the log still need it.
+    pub(super) readers: Mutex<BTreeMap<u64, Sequence>>,
+}
+
+/// How far the log is, for who waits.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Acks {
+    pub(super) acked: Sequence,
+    /// Why nothing more will be acked.
+    pub(super) failure: Option<String>,
+    pub(super) is_closed: bool,
+}
+
+/// Tells the threads that they should end.
+#[derive(Default)]
+pub(super) struct Ending {
+    is_ending: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// The store's threads.
+#[derive(Clone)]
+pub(super) struct Threads {
+    journal: Arc<Mutex<Option<JoinHandle<()>>>>,
+    others: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
+
+impl Ending {
+    /// Sleeps; answers whether to go on.
+    fn sleep(&self, time: Duration) -> bool {
+        let is_ending = self.lock();
+        let waited = self
+            .changed
+            .wait_timeout_while(is_ending, time, |is_ending| !*is_ending);
+        let (is_ending, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !*is_ending
+    }
+
+    fn end(&self) {
+        *self.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.is_ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    pub(super) fn sleep(&self, time: Duration) -> bool {
+        self.ending.sleep(time)
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        *self.ending.lock()
+    }
+
+    pub(super) fn applied(&self) -> Sequence {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    pub(super) fn base_start(&self) -> Sequence {
+        self.base_start.load(Ordering::Acquire)
+    }
+
+    pub(super) fn ask_for_fold(&self) {
+        self.wants_fold.store(true, Ordering::Release);
+    }
+
+    /// Opens a snapshot, after the log covers its time.
+    pub(super) async fn begin(&self, point: ReadPoint) -> Result<Begun, StoreError> {
+        if let Some(begun) = self.snapshots.begin(point, self.clock.now_ms()) {
+            return Ok(begun);
+        }
+        self.waiting_for_time.fetch_add(1, Ordering::AcqRel);
+        let begun = loop {
+            let mut covered = std::pin::pin!(self.time.notified());
+            covered.as_mut().enable();
+            if let Some(begun) = self.snapshots.begin(point, self.clock.now_ms()) {
+                break begun;
+            }
+            self.sequencer.ask_for_time();
+            covered.await;
+        };
+        self.waiting_for_time.fetch_sub(1, Ordering::AcqRel);
+        Ok(begun)
+    }
+
+    pub(super) fn is_waiting_for_time(&self) -> bool {
+        self.waiting_for_time.load(Ordering::Acquire) > 0
+    }
+
+    pub(super) fn extend_lease(&self, lease_ms: Millis) {
+        self.snapshots.extend_lease(lease_ms);
+        self.time.notify_waiters();
+    }
+
+    /// Waits while there is more to fold or to write than memory may hold.
+    pub(super) async fn admit(&self) -> Result<(), StoreError> {
+        if !self.is_crowded() {
+            return Ok(());
+        }
+        let room = async {
+            loop {
+                let mut room = std::pin::pin!(self.room.notified());
+                room.as_mut().enable();
+                if !self.is_crowded() {
+                    return;
+                }
+                self.ask_for_fold();
+                room.await;
+            }
+        };
+        let patience = self.options.max_write_wait;
+        tokio::time::timeout(patience, room).await.map_err(|_| {
+            let bytes = self.versions.unfolded_bytes();
+            let limit = self.options.max_unfolded_bytes;
+            StoreError::Overloaded(format!(
+                "{bytes} bytes wait for it, of at most {limit}; the write waited for {patience:?}, try again later"
+            ))
+        })
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.versions.unfolded_bytes() > self.options.max_unfolded_bytes
+            || self.sequencer.pending_bytes() > MAX_PENDING_BYTES
+    }
+
+    /// Everything at or below is as durable as it was asked to be.
+    pub(super) fn ack(&self, sequence: Sequence) {
+        self.snapshots.ack(sequence);
+        self.acks.send_modify(|acks| acks.acked = sequence);
+        self.room.notify_waiters();
+        if self.is_waiting_for_time() {
+            self.time.notify_waiters();
+        }
+    }
+
+    pub(super) async fn wait_acked(&self, sequence: Sequence) -> Result<(), StoreError> {
+        if self.snapshots.acked() >= sequence {
+            return Ok(());
+        }
+        let mut acks = self.acks.subscribe();
+        let settled = acks
+            .wait_for(|acks| acks.acked >= sequence || acks.failure.is_some() || acks.is_closed)
+            .await
+            .map_err(|_| StoreError::UnknownOutcome("the store ended".to_owned()))?;
+        if settled.acked >= sequence {
+            return Ok(());
+        }
+        let why = settled.failure.clone();
+        let why = why.unwrap_or_else(|| "the store is closed".to_owned());
+        Err(StoreError::UnknownOutcome(why))
+    }
+
+    /// After a failed write or sync nothing that follows can be trusted to last.
+    pub(super) fn fail(&self, failure: &str) {
+        tracing::error!(failure, "the store failed; writes need a restart");
+        self.sequencer.fail(failure);
+        self.snapshots.fail();
+        self.acks
+            .send_modify(|acks| acks.failure = Some(failure.to_owned()));
+        // Reads go on, and nothing that comes after them has a stamp.
+        self.extend_lease(Millis::MAX);
+        self.room.notify_waiters();
+    }
+
+    /// The index failed: it is made anew at the next start.
+    pub(super) fn doubt(&self, error: &StoreError) {
+        if let Err(error) = self.folder.note_doubt() {
+            tracing::error!(%error, "the doubt about the index can't be noted");
+        }
+        self.fail(&format!(
+            "the index failed: {error}; restart the server, and it is made anew from base and log"
+        ));
+    }
+
+    /// Why no commit can be taken for want of room.
+    pub(super) fn lack_of_room(&self) -> io::Result<Option<String>> {
+        let path = self.folder.path();
+        let free = self.folder.disk().free_bytes(path)?;
+        let limit = self.options.min_free_bytes;
+        Ok((free < limit).then(|| {
+            format!(
+                "the disk of {} has {free} bytes left, and writes need {limit}; make room, and they go on",
+                path.display()
+            )
+        }))
+    }
+
+    /// Takes no commits while the disk is full.
+    pub(super) fn set_full(&self, lack: Option<String>) {
+        match &lack {
+            Some(lack) => tracing::warn!(%lack, "writes are refused"),
+            None => tracing::info!("the disk has room again; writes go on"),
+        }
+        self.sequencer.set_full(lack);
+    }
+
+    /// Removes the log that neither a rebuild nor the index nor, within the bound, a reader needs.
+    pub(super) fn remove_log(&self) {
+        let mut through = self.base_start().min(self.applied());
+        let (bytes, _) = self.journal.extent();
+        if bytes < self.options.max_kept_log_bytes {
+            let readers = self.lock_readers();
+            through = readers.values().copied().fold(through, Sequence::min);
+        }
+        if let Err(error) = self.journal.remove_through(through) {
+            tracing::warn!(%error, "old log can't be removed");
+        }
+    }
+
+    pub(super) fn lock_readers(&self) -> MutexGuard<'_, BTreeMap<u64, Sequence>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the index has of a key.
+    pub(super) fn index_get(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        self.index.get(key)
+    }
+
+    /// Rows that a snapshot sees. Memory is looked at before the index, for the reason that the head of
+    /// this module's parent tells.
+    pub(super) fn page(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        keys_only: bool,
+        limit: PageLimit,
+        snapshot: Sequence,
+    ) -> Result<Page, StoreError> {
+        let (keys, is_all) = self
+            .versions
+            .unfolded_keys(range, is_reverse, limit.rows.max(1));
+        let mut range = range.clone();
+        if !is_all && let Some(last) = keys.last() {
+            // The page speaks for what both have been asked for.
+            if is_reverse {
+                range.start = last.clone();
+            } else {
+                range.end = super::index::successor(last);
+            }
+        }
+        let known: Vec<(Bytes, Option<Entry>)> = keys
+            .into_iter()
+            .filter_map(|key| match self.versions.get(&key, snapshot) {
+                Known::Seen(entry) => Some((key, entry)),
+                Known::InIndex => None,
+            })
+            .collect();
+        let found = self.index.page(&range, is_reverse, keys_only, limit)?;
+        let IndexPage { rows, is_exhausted } = found;
+        let reached = match rows.last() {
+            Some((last, _)) if !is_exhausted => Some(last.clone()),
+            _ if is_all => None,
+            _ if is_reverse => Some(range.start.clone()),
+            _ => known_end(&range),
+        };
+        let rows = merge(rows, known, reached.as_ref(), is_reverse)?;
+        Ok(Page { rows, reached })
+    }
+}
+
+/// The key whose successor ends the range.
+fn known_end(range: &KeyRange) -> Option<Bytes> {
+    let last = range.end.len().checked_sub(1)?;
+    Some(range.end.slice(..last))
+}
+
+/// Joins two ordered rows of keys; what memory knows overrules the index.
+fn merge(
+    rows: Vec<(Bytes, Result<Entry, StoreError>)>,
+    known: Vec<(Bytes, Option<Entry>)>,
+    reached: Option<&Bytes>,
+    is_reverse: bool,
+) -> Result<Vec<(Bytes, Entry)>, StoreError> {
+    if known.is_empty() {
+        let rows = rows.into_iter().map(|(key, entry)| Ok((key, entry?)));
+        return rows.collect();
+    }
+    let is_before = |left: &Bytes, right: &Bytes| {
+        if is_reverse {
+            left > right
+        } else {
+            left < right
+        }
+    };
+    let is_within = |key: &Bytes| reached.is_none_or(|reached| !is_before(reached, key));
+    let mut merged = Vec::with_capacity(rows.len() + known.len());
+    let mut known = known
+        .into_iter()
+        .take_while(|(key, _)| is_within(key))
+        .peekable();
+    for (key, entry) in rows {
+        while let Some((known_key, known_entry)) = known.next_if(|it| is_before(&it.0, &key)) {
+            merged.extend(known_entry.map(|entry| (known_key, entry)));
+        }
+        match known.next_if(|it| it.0 == key) {
+            Some((_, known_entry)) => merged.extend(known_entry.map(|entry| (key, entry))),
+            None => merged.push((key, entry?)),
+        }
+    }
+    merged.extend(known.filter_map(|(key, entry)| Some((key, entry?))));
+    Ok(merged)
+}
+
+impl Threads {
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<Self, FolderError> {
+        let journal = spawn(shared, "luge-log", |shared| {
+            journal::run(shared);
+            // Nobody waits for what does not come.
+            shared.extend_lease(Millis::MAX);
+        })?;
+        let mut others = vec![
+            spawn(shared, "luge-fold", fold::run)?,
+            spawn(shared, "luge-base", rebase::run)?,
+            spawn(shared, "luge-room", journal::make_room)?,
+        ];
+        if let SyncPolicy::Interval(interval) = shared.options.sync {
+            others.push(spawn(shared, "luge-sync", move |shared| {
+                journal::sync_on_the_clock(shared, interval);
+            })?);
+        }
+        Ok(Self {
+            journal: Arc::new(Mutex::new(Some(journal))),
+            others: Arc::new(Mutex::new(others)),
+        })
+    }
+
+    /// Ends the threads, after what is committed has been written.
+    pub(super) fn end(&self, shared: &Shared) {
+        shared.sequencer.close();
+        let journal = self
+            .journal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let is_first = journal.is_some();
+        join(journal);
+        shared.ending.end();
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        join(others.drain(..));
+        if is_first {
+            shared.acks.send_modify(|acks| acks.is_closed = true);
+            shared.room.notify_waiters();
+        }
+    }
+
+    /// Ends the threads, and leaves everything on disk and in order.
+    pub(super) fn close(&self, shared: &Shared) -> Result<(), StoreError> {
+        self.end(shared);
+        if let Some(failure) = shared.acks.borrow().failure.clone() {
+            return Err(StoreError::Unavailable(failure));
+        }
+        let storage = |error: io::Error| StoreError::Storage(error.to_string());
+        shared.journal.mark(true).map_err(storage)?;
+        shared.index.flush()?;
+        let stopped = shared.folder.note_stopped();
+        stopped.map_err(|error| StoreError::Storage(error.to_string()))
+    }
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    name: &str,
+    work: impl FnOnce(&Shared) + Send + 'static,
+) -> Result<JoinHandle<()>, FolderError> {
+    let shared = Arc::clone(shared);
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || work(&shared))
+        .map_err(|error| FolderError::Io {
+            action: "start a thread for",
+            path: name.into(),
+            error,
+        })
+}
+
+fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the store failed");
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! What the store has in memory of each key: every version that a snapshot may see and sled has not,
+//! and, within a bound, versions that sled has too, as a cache.
+//!
+//! ```text
+//!   shard (by the key's hash)                        order (by key)
+//!     table: hash → slot number                        the keys that have something sled has not
+//!     slots: key, newest version, older versions
+//! ```
+//!
+//! A slot is *unfolded* while its newest version is not in sled. It is *whole* if nothing that can be
+//! read lies below its oldest version, so that nobody needs to ask sled. Slots that are whole and
+//! folded are the cache, and go when it is full, the ones not looked at lately first.
+//!
+//! Why a value that was read from sled may be cached without asking whether it is still current: the
+//! reader's snapshot is open. Whatever is folded while it is open was committed at or below it, was
+//! therefore in memory before the snapshot began, and would have been found there.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+
+use super::snapshots::Views;
+use crate::store::{Entry, KeyRange, Millis, Sequence};
+
+/// Parts of the map, each with a lock of its own: many beside the threads that a server runs.
+const SHARDS: usize = 64;
+
+/// What a slot costs beside its key and values: the slot, its place in the table, and the heads of
+/// two allocations.
+const SLOT_BYTES: usize = 208;
+
+/// What an older version costs beside its value.
+const VERSION_BYTES: usize = 80;
+
+/// Slots that the search for a place in the cache looks at, before it lets the cache grow by one.
+const MAX_EVICTION_STEPS: usize = 64;
+
+/// Older versions of one slot that are kept before it is worth asking who sees them.
+const PRUNE_AT: usize = 8;
+
+/// One version of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    /// The commit that wrote it; 0 for an absence of which nothing more is known.
+    pub(super) sequence: Sequence,
+    pub(super) expires_ms: Millis,
+    /// `None` where the key is absent.
+    pub(super) value: Option<Bytes>,
+}
+
+/// What the memory knows of a key at a snapshot.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// This is what the snapshot sees.
+    Seen(Option<Entry>),
+    /// sled has it.
+    InIndex,
+}
+
+struct Slot {
+    key: Bytes,
+    newest: Version,
+    /// Versions before the newest, oldest first.
+    older: Vec<Version>,
+    /// How many older versions there may be before they are looked through.
+    prune_at: usize,
+    is_unfolded: bool,
+    is_whole: bool,
+    /// Whether it was read since the search for places last passed.
+    is_touched: bool,
+}
+
+#[derive(Default)]
+struct Shard {
+    table: HashTable<u32>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    hand: usize,
+    cached_bytes: usize,
+}
+
+/// The versions of all keys.
+pub(super) struct Versions {
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+    /// Keys of unfolded slots.
+    order: RwLock<BTreeSet<Bytes>>,
+    /// Unfolded slots that expire, by when.
+    expiring: Mutex<BTreeSet<(Millis, Bytes)>>,
+    max_cached_bytes: usize,
+    unfolded_bytes: AtomicUsize,
+    older_bytes: AtomicUsize,
+}
+
+/// What a fold takes to sled.
+pub(super) struct Unfolded {
+    pub(super) key: Bytes,
+    pub(super) version: Version,
+}
+
+impl Version {
+    pub(super) fn entry(&self) -> Option<Entry> {
+        self.value.as_ref().map(|value| Entry {
+            value: value.clone(),
+            version: self.sequence,
+            expires_ms: self.expires_ms,
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+impl From<Option<Entry>> for Version {
+    fn from(entry: Option<Entry>) -> Self {
+        match entry {
+            Some(entry) => Self {
+                sequence: entry.version,
+                expires_ms: entry.expires_ms,
+                value: Some(entry.value),
+            },
+            None => Self {
+                sequence: 0,
+                expires_ms: 0,
+                value: None,
+            },
+        }
+    }
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        SLOT_BYTES + self.key.len() + self.newest.bytes()
+    }
+
+    fn seen_at(&self, snapshot: Sequence) -> Option<&Version> {
+        if self.newest.sequence <= snapshot {
+            return Some(&self.newest);
+        }
+        let seen = self.older.iter().rev();
+        seen.into_iter()
+            .find(|version| version.sequence <= snapshot)
+    }
+
+    /// When it expires, if sled's index of expiries does not know it yet.
+    fn unfolded_expiry(&self) -> Option<Millis> {
+        let is_expiring =
+            self.is_unfolded && self.newest.value.is_some() && self.newest.expires_ms != 0;
+        is_expiring.then_some(self.newest.expires_ms)
+    }
+}
+
+impl Versions {
+    pub(super) fn new(max_cached_bytes: usize) -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            order: RwLock::default(),
+            expiring: Mutex::default(),
+            max_cached_bytes: max_cached_bytes / SHARDS,
+            unfolded_bytes: AtomicUsize::new(0),
+            older_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Bytes of what sled has not.
+    pub(super) fn unfolded_bytes(&self) -> usize {
+        self.unfolded_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of versions that only older snapshots see.
+    pub(super) fn older_bytes(&self) -> usize {
+        self.older_bytes.load(Ordering::Relaxed)
+    }
+
+    /// What a snapshot sees under a key.
+    pub(super) fn get(&self, key: &[u8], snapshot: Sequence) -> Known {
+        let (hash, mut shard) = self.shard(key);
+        let Some(slot) = shard.find(hash, key) else {
+            return Known::InIndex;
+        };
+        slot.is_touched = true;
+        match slot.seen_at(snapshot) {
+            Some(version) => Known::Seen(version.entry()),
+            // Nothing older can be read, so the key was not there.
+            None if slot.is_whole => Known::Seen(None),
+            None => Known::InIndex,
+        }
+    }
+
+    /// The newest version of a key, if the memory has it.
+    pub(super) fn newest(&self, key: &[u8]) -> Option<Version> {
+        let (hash, mut shard) = self.shard(key);
+        shard.find(hash, key).map(|slot| slot.newest.clone())
+    }
+
+    /// The sequence of the newest version of a key; 0 where only sled may know it.
+    pub(super) fn newest_sequence(&self, key: &[u8]) -> Sequence {
+        let (hash, mut shard) = self.shard(key);
+        shard.find(hash, key).map_or(0, |slot| slot.newest.sequence)
+    }
+
+    /// Whether a key of the range has a version above the sequence.
+    pub(super) fn is_range_newer(&self, range: &KeyRange, snapshot: Sequence) -> bool {
+        if range.is_empty() {
+            return false;
+        }
+        let order = self.read_order();
+        let mut keys = order.range::<[u8], _>(bounds(range));
+        keys.any(|key| self.newest_sequence(key) > snapshot)
+    }
+
+    /// Unfolded keys of the range in the scan's order, at most `limit`; and whether that is all.
+    pub(super) fn unfolded_keys(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        limit: usize,
+    ) -> (Vec<Bytes>, bool) {
+        let order = self.read_order();
+        let keys = order.range::<[u8], _>(bounds(range));
+        let taken: Vec<Bytes> = if is_reverse {
+            keys.rev().take(limit + 1).cloned().collect()
+        } else {
+            keys.take(limit + 1).cloned().collect()
+        };
+        drop(order);
+        let is_all = taken.len() <= limit;
+        let mut taken = taken;
+        taken.truncate(limit);
+        (taken, is_all)
+    }
+
+    /// Puts a new version on top. The caller is the only writer.
+    pub(super) fn put(&self, key: &Bytes, version: Version, views: &Views<'_>) {
+        let (hash, mut shard) = self.shard(key);
+        let Some(slot) = shard.find(hash, key) else {
+            let slot = Slot {
+                key: key.clone(),
+                newest: version,
+                older: Vec::new(),
+                prune_at: PRUNE_AT,
+                is_unfolded: true,
+                is_whole: false,
+                is_touched: false,
+            };
+            self.unfolded_bytes
+                .fetch_add(slot.bytes(), Ordering::Relaxed);
+            let expiry = slot.unfolded_expiry();
+            shard.insert(hash, slot, &self.hasher);
+            drop(shard);
+            self.order(key);
+            self.set_expiry(key, None, expiry);
+            return;
+        };
+        let was_unfolded = slot.is_unfolded;
+        let old_expiry = slot.unfolded_expiry();
+        let old_bytes = slot.bytes();
+        let old = std::mem::replace(&mut slot.newest, version);
+        slot.is_unfolded = true;
+        let new_bytes = slot.bytes();
+        let expiry = slot.unfolded_expiry();
+        self.push_older(slot, old, views);
+        if was_unfolded {
+            self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
+            self.unfolded_bytes.fetch_sub(old_bytes, Ordering::Relaxed);
+        } else {
+            self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
+            shard.cached_bytes = shard.cached_bytes.saturating_sub(old_bytes);
+        }
+        drop(shard);
+        if !was_unfolded {
+            self.order(key);
+        }
+        self.set_expiry(key, old_expiry, expiry);
+    }
+
+    fn push_older(&self, slot: &mut Slot, old: Version, views: &Views<'_>) {
+        let mut added = VERSION_BYTES + old.bytes();
+        slot.older.push(old);
+        let needed = views.needed();
+        let mut freed = 0;
+        if slot.newest.sequence <= needed {
+            freed += clear(&mut slot.older);
+            slot.is_whole = true;
+        } else if let Some(at) = slot
+            .older
+            .iter()
+            .rposition(|version| version.sequence <= needed)
+            && at > 0
+        {
+            freed += slot.older.drain(..at).map(|it| weight(&it)).sum::<usize>();
+        }
+        if slot.older.len() > slot.prune_at {
+            freed += views.prune(&mut slot.older, slot.newest.sequence, weight);
+            slot.prune_at = (slot.older.len() * 2).max(PRUNE_AT);
+        }
+        // One update of the shared count instead of two.
+        let both = added.min(freed);
+        added -= both;
+        freed -= both;
+        if added > 0 {
+            self.older_bytes.fetch_add(added, Ordering::Relaxed);
+        }
+        if freed > 0 {
+            self.older_bytes.fetch_sub(freed, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps what a reader found in sled. Its snapshot must still be open: see the head of this file.
+    pub(super) fn fill(&self, key: &[u8], found: Option<&Entry>, is_open: impl FnOnce() -> bool) {
+        let (hash, mut shard) = self.shard(key);
+        // A snapshot that was given up shows nothing reliable; with the lock held, none that is needed
+        // here is given up without anyone noticing.
+        if shard.find(hash, key).is_some() || !is_open() {
+            return;
+        }
+        let slot = Slot {
+            key: Bytes::copy_from_slice(key),
+            newest: Version::from(found.cloned()),
+            older: Vec::new(),
+            prune_at: PRUNE_AT,
+            is_unfolded: false,
+            is_whole: true,
+            is_touched: false,
+        };
+        let bytes = slot.bytes();
+        // One key should not empty a part of the cache.
+        if bytes > self.max_cached_bytes / 4 {
+            return;
+        }
+        shard.cached_bytes += bytes;
+        shard.insert(hash, slot, &self.hasher);
+        shard.evict(self.max_cached_bytes, &self.hasher);
+    }
+
+    /// Unfolded keys behind `cursor`, in order: where a fold goes on.
+    pub(super) fn unfolded_behind(&self, cursor: Option<&Bytes>, limit: usize) -> Vec<Bytes> {
+        let order = self.read_order();
+        let start = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        order
+            .range::<Bytes, _>((start, Bound::Unbounded))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
+    /// The version of a key to take to sled: the newest that every snapshot from `needed` on may see.
+    pub(super) fn to_fold(&self, key: &Bytes, needed: Sequence) -> Option<Unfolded> {
+        let (hash, mut shard) = self.shard(key);
+        let slot = shard.find(hash, key).filter(|slot| slot.is_unfolded)?;
+        let version = slot.seen_at(needed)?.clone();
+        Some(Unfolded {
+            key: key.clone(),
+            version,
+        })
+    }
+
+    /// Takes note that sled has these versions.
+    pub(super) fn folded(&self, batch: &[Unfolded]) {
+        // A commit adds its key to the order only after it has put its version into the slot; while
+        // this lock is held it waits, and finds the slot as it is left here.
+        let mut order = self.order.write().unwrap_or_else(PoisonError::into_inner);
+        for Unfolded { key, version } in batch {
+            let (hash, mut shard) = self.shard(key);
+            let Some(slot) = shard.find(hash, key) else {
+                continue;
+            };
+            let below = slot
+                .older
+                .iter()
+                .position(|older| older.sequence >= version.sequence)
+                .unwrap_or(slot.older.len());
+            let freed: usize = slot.older.drain(..below).map(|it| weight(&it)).sum();
+            self.older_bytes.fetch_sub(freed, Ordering::Relaxed);
+            slot.is_whole = true;
+            if slot.newest.sequence != version.sequence {
+                continue;
+            }
+            let expiry = slot.unfolded_expiry();
+            slot.is_unfolded = false;
+            slot.older = Vec::new();
+            let bytes = slot.bytes();
+            self.unfolded_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            shard.cached_bytes += bytes;
+            shard.evict(self.max_cached_bytes, &self.hasher);
+            drop(shard);
+            order.remove(key);
+            self.set_expiry(key, expiry, None);
+        }
+    }
+
+    /// Unfolded keys that have expired, as far as the memory knows.
+    pub(super) fn expired(&self, now_ms: Millis, limit: usize) -> Vec<Bytes> {
+        let expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = expiring
+            .iter()
+            .take_while(|(expires_ms, _)| *expires_ms <= now_ms);
+        due.take(limit).map(|(_, key)| key.clone()).collect()
+    }
+
+    fn set_expiry(&self, key: &Bytes, old: Option<Millis>, new: Option<Millis>) {
+        if old == new {
+            return;
+        }
+        let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = old {
+            expiring.remove(&(old, key.clone()));
+        }
+        if let Some(new) = new {
+            expiring.insert((new, key.clone()));
+        }
+    }
+
+    fn order(&self, key: &Bytes) {
+        let mut order = self.order.write().unwrap_or_else(PoisonError::into_inner);
+        order.insert(key.clone());
+    }
+
+    fn read_order(&self) -> std::sync::RwLockReadGuard<'_, BTreeSet<Bytes>> {
+        self.order.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard(&self, key: &[u8]) -> (u64, MutexGuard<'_, Shard>) {
+        let hash = self.hasher.hash_one(key);
+        // The table uses the low and the topmost bits.
+        let at = (hash >> 40) as usize % SHARDS;
+        let shard = self.shards.get(at).expect("the remainder is below SHARDS");
+        (hash, shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Shard {
+    fn find(&mut self, hash: u64, key: &[u8]) -> Option<&mut Slot> {
+        let slots = &self.slots;
+        let at = *self.table.find(hash, |at| {
+            slot(slots, *at).is_some_and(|slot| slot.key == key)
+        })?;
+        self.slots.get_mut(at as usize)?.as_mut()
+    }
+
+    fn insert(&mut self, hash: u64, new: Slot, hasher: &RandomState) {
+        let at = if let Some(at) = self.free.pop() {
+            if let Some(place) = self.slots.get_mut(at as usize) {
+                *place = Some(new);
+            }
+            at
+        } else {
+            self.slots.push(Some(new));
+            u32::try_from(self.slots.len() - 1).expect("4 billion slots do not fit into memory")
+        };
+        let slots = &self.slots;
+        self.table.insert_unique(hash, at, |at| {
+            slot(slots, *at).map_or(0, |slot| hasher.hash_one(&slot.key[..]))
+        });
+    }
+
+    /// Lets go of what was not looked at lately, until the cache is within its bound.
+    fn evict(&mut self, max_cached_bytes: usize, hasher: &RandomState) {
+        let mut steps = 0;
+        while self.cached_bytes > max_cached_bytes && steps < MAX_EVICTION_STEPS {
+            steps += 1;
+            self.hand += 1;
+            if self.hand >= self.slots.len() {
+                self.hand = 0;
+            }
+            let Some(place) = self.slots.get_mut(self.hand) else {
+                return;
+            };
+            let Some(slot) = place else { continue };
+            if slot.is_unfolded {
+                continue;
+            }
+            if std::mem::take(&mut slot.is_touched) {
+                continue;
+            }
+            let hash = hasher.hash_one(&slot.key[..]);
+            self.cached_bytes = self.cached_bytes.saturating_sub(slot.bytes());
+            *place = None;
+            let hand = self.hand;
+            if let Ok(entry) = self.table.find_entry(hash, |at| *at as usize == hand) {
+                let (at, _) = entry.remove();
+                self.free.push(at);
+            }
+        }
+    }
+}
+
+fn slot(slots: &[Option<Slot>], at: u32) -> Option<&Slot> {
+    slots.get(at as usize)?.as_ref()
+}
+
+fn weight(version: &Version) -> usize {
+    VERSION_BYTES + version.bytes()
+}
+
+fn clear(older: &mut Vec<Version>) -> usize {
+    older.drain(..).map(|version| weight(&version)).sum()
+}
+
+fn bounds(range: &KeyRange) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    (
+        Bound::Included(&range.start[..]),
+        Bound::Excluded(&range.end[..]),
+    )
+}
