@@ -13,7 +13,7 @@ use crate::command::CommandLimits;
 use crate::config::{Config, DurabilitySetting};
 use crate::function::{CallLimits, Ceilings, Seed};
 use crate::net::{self, BindError, NetOptions, Stopper};
-use crate::session::{Core, LoadError, Settings, Surroundings, load_modules};
+use crate::session::{Core, LoadError, Settings, Surroundings, load_modules, sweep};
 use crate::store::embedded::disk::RealDisk;
 use crate::store::embedded::{
     EmbeddedOptions, EmbeddedSnapshot, EmbeddedStore, FolderError, SyncPolicy,
@@ -98,13 +98,16 @@ impl Server {
         self,
         stopping: tokio::sync::watch::Receiver<bool>,
     ) -> Result<(), ServerError> {
-        net::serve(
+        let serving = net::serve(
             self.listener,
             Arc::clone(&self.core),
             self.options,
             stopping,
-        )
-        .await;
+        );
+        tokio::select! {
+            () = serving => {}
+            () = sweep(&self.core) => {}
+        }
         self.core.store.close().await?;
         tracing::info!("stopped");
         Ok(())

@@ -65,28 +65,23 @@ struct Settled<'a, S: Store> {
     running: Option<SemaphorePermit<'a>>,
 }
 
-/// Runs a request until it commits. Answers the outcome, its gate, and whether something was written.
+/// The outcome of a request, its gate, and whether something was written.
+pub(super) type Done = (Result<Reply, ErrorReply>, Sequence, bool);
+
+/// Runs a request until it commits.
 pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     registry: Arc<Registry<R::Module>>,
     context: &Context<'_>,
     mut request: RequestContext,
     point: ReadPoint,
-) -> (Result<Reply, ErrorReply>, Sequence, bool) {
-    let deadline = context
-        .options
-        .deadline_ms
-        .map(|ms| context.arrived + Duration::from_millis(ms));
+) -> Done {
+    let deadline = deadline(context);
     let last = core.settings.max_shared_attempts + MAX_EXCLUSIVE_ATTEMPTS;
     for number in 1..=last {
         request.attempt = number;
-        if deadline.is_some_and(|deadline| (core.surroundings.now)() >= deadline) {
-            let message = "the request's deadline passed before it was done";
-            return (
-                Err(ErrorReply::new(ErrorCode::DeadlineExceeded, message)),
-                0,
-                false,
-            );
+        if is_late(core, context) {
+            return (Err(refusal::late()), 0, false);
         }
         let alone = match core.settings.is_alone(number) {
             true => Some(core.coordinator.exclusive().await),
@@ -131,7 +126,7 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     context: &Context<'_>,
     settled: Settled<'_, S>,
     alone: Option<Permit>,
-) -> Result<Option<(Result<Reply, ErrorReply>, Sequence, bool)>, StoreError> {
+) -> Result<Option<Done>, StoreError> {
     let Settled {
         transaction,
         outcome,
@@ -147,8 +142,7 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
         Some(permit) => permit,
         None => core.coordinator.shared().await,
     };
-    let is_durable =
-        (has_changed && core.settings.syncs_always) || wants_durability(context.options);
+    let is_durable = is_durable(core, context, has_changed);
     let (snapshot, commit) = transaction.into_commit(is_durable);
     match core.store.commit(snapshot, commit).await {
         Ok(CommitOutcome::Committed(sequence)) => Ok(Some((told(sequence), sequence, true))),
@@ -156,6 +150,29 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
         Ok(CommitOutcome::Conflict) | Err(StoreError::TooOld { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn deadline(context: &Context<'_>) -> Option<Instant> {
+    let deadline = context.options.deadline_ms;
+    deadline.map(|ms| context.arrived + Duration::from_millis(ms))
+}
+
+/// Whether the request's deadline has passed.
+pub(super) fn is_late<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    context: &Context<'_>,
+) -> bool {
+    deadline(context).is_some_and(|deadline| (core.surroundings.now)() >= deadline)
+}
+
+/// Whether a commit must be on disk before it is acked: the server's level counts where the commands
+/// themselves wrote and not only hooks, the request's wherever it is stronger.
+pub(super) fn is_durable<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    context: &Context<'_>,
+    has_changed: bool,
+) -> bool {
+    (has_changed && core.settings.syncs_always) || wants_durability(context.options)
 }
 
 fn lowered(command: &Command<'_>) -> LimitsRequest {

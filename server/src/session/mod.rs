@@ -8,9 +8,11 @@ mod attempt;
 mod greeting;
 mod hooks;
 mod modules;
+mod point;
 mod procedures;
 mod records;
 mod refusal;
+mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +31,7 @@ use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
 pub use records::{LoadError, load_modules};
+pub use sweep::{sweep, sweep_once};
 
 /// What the sessions of a server share.
 pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
@@ -284,6 +287,13 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             attempt: 0,
         };
         let registry = core.registry.load_full();
+        if let Some(key) = point::key(context.command, &registry) {
+            let (outcome, gate, has_written) = point::run(&core, &registry, context, key).await;
+            if has_written {
+                self.last_write = gate;
+            }
+            return (outcome, gate);
+        }
         let point = read_point(context.command, &registry, self.last_write);
         let (outcome, gate, has_written) =
             attempt::run(&core, registry, context, request, point).await;

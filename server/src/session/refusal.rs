@@ -23,6 +23,12 @@ pub(super) fn unsupported(what: &str) -> ErrorReply {
     ErrorReply::new(ErrorCode::Unsupported, message)
 }
 
+/// A request whose deadline has passed.
+pub(super) fn late() -> ErrorReply {
+    let message = "the request's deadline passed before it was done";
+    ErrorReply::new(ErrorCode::DeadlineExceeded, message)
+}
+
 /// A procedure that failed.
 pub(super) fn failed(module: &str, function: &str, call: u64, failure: Failure) -> ErrorReply {
     let message = format!("{module}.{function}: {}", failure.message);

@@ -14,7 +14,7 @@ use super::embedded::base::{CopyHeader, CopyWriter, Row};
 use super::{
     Backup, Clock, Commit, CommitOutcome, CommittedChanges, Decision, Entry, Evaluated, Feed,
     KeyRange, Millis, Page, PageLimit, ReadPoint, ReadSet, Sequence, Snapshot, Store, StoreError,
-    Write, WriteSet,
+    WriteSet,
 };
 
 /// Commits that are kept for feeds.
@@ -153,7 +153,7 @@ impl Store for MemoryStore {
         let newest = state.versions.get(key);
         let newest = newest.and_then(|versions| seen_at(versions, seen)).cloned();
         let Decision { write, outcome } = decide(newest, seen, state.stamp_ms);
-        let committed = write.map(|write| state.apply(WriteSet::from([(key.clone(), write)])));
+        let committed = write.map(|write| state.apply(vec![(key.clone(), write)]));
         drop(state);
         if committed.is_some() {
             self.shared.visible.send_replace(committed);
@@ -331,11 +331,10 @@ impl State {
     }
 
     fn keep(&mut self, sequence: Sequence, writes: &WriteSet) {
-        let change = |(key, write): (&Bytes, &Write)| (key.clone(), write.clone());
         if !writes.is_empty() {
             self.commits.push_back(CommittedChanges {
                 sequence,
-                changes: writes.iter().map(change).collect(),
+                changes: writes.clone(),
             });
         }
         if self.commits.len() > MAX_KEPT_COMMITS

@@ -16,7 +16,7 @@
 pub mod embedded;
 mod memory;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use bytes::Bytes;
@@ -82,8 +82,8 @@ pub struct ReadSet {
     pub live_until_ms: Millis,
 }
 
-/// A transaction's changes, by key.
-pub type WriteSet = BTreeMap<Bytes, Write>;
+/// A transaction's changes, in the order of keys, each key once.
+pub type WriteSet = Vec<(Bytes, Write)>;
 
 /// What is handed to [`Store::commit`].
 #[derive(Clone, Debug, Default)]

@@ -10,18 +10,18 @@
 
 mod attempt;
 mod keyspace;
+mod point;
 mod scan;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::store::{
-    Commit, Entry, Millis, ReadSet, Sequence, Snapshot, StoreError, Write, WriteSet,
-};
+use crate::store::{Commit, Entry, Millis, ReadSet, Sequence, Snapshot, StoreError, Write};
 
 pub use attempt::{Coordinator, Permit};
 pub use keyspace::{Keyspace, prefix_end, successor};
+pub use point::PointSnapshot;
 pub use scan::{Row, Scan, ScanOrder};
 
 /// What one transaction may write.
@@ -91,7 +91,7 @@ pub struct Savepoint(usize);
 pub struct Transaction<S> {
     snapshot: S,
     reads: ReadSet,
-    writes: WriteSet,
+    writes: BTreeMap<Bytes, Write>,
     /// What each write replaced in `writes`, in order: played backwards, it undoes.
     undo: Vec<(Bytes, Option<Write>)>,
     /// Keys in `undo` since the last savepoint: what they held at it is known already.
@@ -109,7 +109,7 @@ impl<S: Snapshot> Transaction<S> {
         Self {
             snapshot,
             reads: ReadSet::default(),
-            writes: WriteSet::new(),
+            writes: BTreeMap::new(),
             undo: Vec::new(),
             undoable: BTreeSet::new(),
             written_bytes: 0,
@@ -291,7 +291,7 @@ impl<S: Snapshot> Transaction<S> {
     pub fn into_commit(self, is_durable: bool) -> (S, Commit) {
         let commit = Commit {
             reads: self.reads,
-            writes: self.writes,
+            writes: self.writes.into_iter().collect(),
             durable: is_durable,
         };
         (self.snapshot, commit)

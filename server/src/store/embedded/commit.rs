@@ -17,8 +17,7 @@ use super::log::{Change, encode_commit};
 use super::shared::Shared;
 use super::versions::Version;
 use crate::store::{
-    Commit, CommitOutcome, Decision, Entry, Evaluated, Millis, ReadSet, Sequence, StoreError,
-    Write, WriteSet,
+    Commit, CommitOutcome, Decision, Entry, Evaluated, Millis, ReadSet, Sequence, StoreError, Write,
 };
 
 /// Commits for the log, in order.
@@ -241,7 +240,7 @@ impl Shared {
         let Decision { write, outcome } = decide(current, seen, stamp_ms);
         let committed = match write {
             Some(write) => {
-                let writes = WriteSet::from([(key.clone(), write)]);
+                let writes = [(key.clone(), write)];
                 Some(self.apply(&mut state, writes, stamp_ms, is_durable)?)
             }
             None => {
@@ -268,12 +267,13 @@ impl Shared {
     fn apply(
         &self,
         state: &mut State,
-        writes: WriteSet,
+        writes: impl AsRef<[(Bytes, Write)]> + IntoIterator<Item = (Bytes, Write)>,
         stamp_ms: Millis,
         is_durable: bool,
     ) -> Result<Sequence, StoreError> {
         let sequence = state.last + 1;
-        let changes = writes.iter().map(|(key, write)| (&key[..], change(write)));
+        let changes = writes.as_ref().iter();
+        let changes = changes.map(|(key, write)| (&key[..], change(write)));
         if let Err(error) = encode_commit(&mut state.pending.commits, changes) {
             self.snapshots.give_up();
             return Err(StoreError::Storage(error.to_string()));

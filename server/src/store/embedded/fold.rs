@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::index::Progress;
+use super::key::Key;
 use super::shared::Shared;
 use super::versions::Unfolded;
 use crate::store::{Sequence, StoreError};
@@ -78,11 +79,7 @@ fn pass(shared: &Shared) -> Result<(), StoreError> {
 }
 
 /// Folds these keys as far as `needed`.
-pub(super) fn fold(
-    shared: &Shared,
-    keys: &[bytes::Bytes],
-    needed: Sequence,
-) -> Result<(), StoreError> {
+pub(super) fn fold(shared: &Shared, keys: &[Key], needed: Sequence) -> Result<(), StoreError> {
     let batch: Vec<Unfolded> = keys
         .iter()
         .filter_map(|key| shared.versions.to_fold(key, needed))

@@ -23,6 +23,7 @@ mod fold;
 mod folder;
 mod index;
 mod journal;
+mod key;
 pub mod log;
 mod rebase;
 mod recovery;
@@ -117,12 +118,12 @@ impl Default for EmbeddedOptions {
             cache_bytes: 256 << 20,
             max_history_bytes: 256 << 20,
             max_snapshot_age: Duration::from_secs(5),
-            fold_bytes: 64 << 20,
-            fold_log_bytes: 48 << 20,
+            fold_bytes: 128 << 20,
+            fold_log_bytes: 96 << 20,
             max_unfolded_bytes: 256 << 20,
             max_write_wait: Duration::from_secs(10),
             log_segment_bytes: 32 << 20,
-            base_log_bytes: 64 << 20,
+            base_log_bytes: 96 << 20,
             max_kept_log_bytes: 1 << 30,
             min_free_bytes: 256 << 20,
             boot: boot(),

@@ -16,23 +16,23 @@
 //! therefore in memory before the snapshot began, and would have been found there.
 
 use std::collections::BTreeSet;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::key::Key;
 use super::snapshots::Views;
 use crate::store::{Entry, KeyRange, Millis, Sequence};
 
 /// Parts of the map, each with a lock of its own: many beside the threads that a server runs.
 const SHARDS: usize = 64;
 
-/// What a slot costs beside its key and values: the slot, its place in the table, and the heads of
-/// two allocations.
+/// What a slot costs beside a long key and its value: the slot, its place in the table, and the head of
+/// the value.
 const SLOT_BYTES: usize = 208;
 
 /// What an older version costs beside its value.
@@ -42,7 +42,7 @@ const VERSION_BYTES: usize = 80;
 const MAX_EVICTION_STEPS: usize = 64;
 
 /// Older versions of one slot that are kept before it is worth asking who sees them.
-const PRUNE_AT: usize = 8;
+const PRUNE_AT: u32 = 8;
 
 /// One version of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,12 +64,12 @@ pub(super) enum Known {
 }
 
 struct Slot {
-    key: Bytes,
+    key: Key,
     newest: Version,
     /// Versions before the newest, oldest first.
     older: Vec<Version>,
     /// How many older versions there may be before they are looked through.
-    prune_at: usize,
+    prune_at: u32,
     is_unfolded: bool,
     is_whole: bool,
     /// Whether it was read since the search for places last passed.
@@ -87,12 +87,12 @@ struct Shard {
 
 /// The versions of all keys.
 pub(super) struct Versions {
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     shards: Box<[Mutex<Shard>]>,
     /// Keys of unfolded slots.
-    order: RwLock<BTreeSet<Bytes>>,
+    order: RwLock<BTreeSet<Key>>,
     /// Unfolded slots that expire, by when.
-    expiring: Mutex<BTreeSet<(Millis, Bytes)>>,
+    expiring: Mutex<BTreeSet<(Millis, Key)>>,
     max_cached_bytes: usize,
     unfolded_bytes: AtomicUsize,
     older_bytes: AtomicUsize,
@@ -100,7 +100,7 @@ pub(super) struct Versions {
 
 /// What a fold takes to sled.
 pub(super) struct Unfolded {
-    pub(super) key: Bytes,
+    pub(super) key: Key,
     pub(super) version: Version,
 }
 
@@ -136,8 +136,21 @@ impl From<Option<Entry>> for Version {
 }
 
 impl Slot {
+    /// A slot with what was written just now, or found in the index.
+    fn new(key: Key, newest: Version, is_unfolded: bool) -> Self {
+        Self {
+            key,
+            newest,
+            older: Vec::new(),
+            prune_at: PRUNE_AT,
+            is_unfolded,
+            is_whole: !is_unfolded,
+            is_touched: false,
+        }
+    }
+
     fn bytes(&self) -> usize {
-        SLOT_BYTES + self.key.len() + self.newest.bytes()
+        SLOT_BYTES + self.key.heap_bytes() + self.newest.bytes()
     }
 
     fn seen_at(&self, snapshot: Sequence) -> Option<&Version> {
@@ -160,7 +173,7 @@ impl Slot {
 impl Versions {
     pub(super) fn new(max_cached_bytes: usize) -> Self {
         Self {
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             order: RwLock::default(),
             expiring: Mutex::default(),
@@ -226,14 +239,13 @@ impl Versions {
     ) -> (Vec<Bytes>, bool) {
         let order = self.read_order();
         let keys = order.range::<[u8], _>(bounds(range));
-        let taken: Vec<Bytes> = if is_reverse {
-            keys.rev().take(limit + 1).cloned().collect()
+        let mut taken: Vec<Bytes> = if is_reverse {
+            keys.rev().take(limit + 1).map(Key::to_bytes).collect()
         } else {
-            keys.take(limit + 1).cloned().collect()
+            keys.take(limit + 1).map(Key::to_bytes).collect()
         };
         drop(order);
         let is_all = taken.len() <= limit;
-        let mut taken = taken;
         taken.truncate(limit);
         (taken, is_all)
     }
@@ -242,22 +254,15 @@ impl Versions {
     pub(super) fn put(&self, key: &Bytes, version: Version, views: &Views<'_>) {
         let (hash, mut shard) = self.shard(key);
         let Some(slot) = shard.find(hash, key) else {
-            let slot = Slot {
-                key: key.clone(),
-                newest: version,
-                older: Vec::new(),
-                prune_at: PRUNE_AT,
-                is_unfolded: true,
-                is_whole: false,
-                is_touched: false,
-            };
+            let key = Key::from(&key[..]);
+            let slot = Slot::new(key.clone(), version, true);
             self.unfolded_bytes
                 .fetch_add(slot.bytes(), Ordering::Relaxed);
             let expiry = slot.unfolded_expiry();
             shard.insert(hash, slot, &self.hasher);
             drop(shard);
-            self.order(key);
-            self.set_expiry(key, None, expiry);
+            self.order(&key);
+            self.set_expiry(&key, None, expiry);
             return;
         };
         let was_unfolded = slot.is_unfolded;
@@ -267,50 +272,52 @@ impl Versions {
         slot.is_unfolded = true;
         let new_bytes = slot.bytes();
         let expiry = slot.unfolded_expiry();
-        self.push_older(slot, old, views);
         if was_unfolded {
+            self.push_older(slot, old, views);
             self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
             self.unfolded_bytes.fetch_sub(old_bytes, Ordering::Relaxed);
-        } else {
-            self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
-            shard.cached_bytes = shard.cached_bytes.saturating_sub(old_bytes);
+            if old_expiry != expiry {
+                let key = slot.key.clone();
+                drop(shard);
+                self.set_expiry(&key, old_expiry, expiry);
+            }
+            return;
         }
+        // Who may still see the old version finds it in the index.
+        slot.is_whole = false;
+        let key = slot.key.clone();
+        self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
+        shard.cached_bytes = shard.cached_bytes.saturating_sub(old_bytes);
         drop(shard);
-        if !was_unfolded {
-            self.order(key);
-        }
-        self.set_expiry(key, old_expiry, expiry);
+        self.order(&key);
+        self.set_expiry(&key, None, expiry);
     }
 
     fn push_older(&self, slot: &mut Slot, old: Version, views: &Views<'_>) {
-        let mut added = VERSION_BYTES + old.bytes();
-        slot.older.push(old);
         let needed = views.needed();
         let mut freed = 0;
+        if old.sequence <= needed {
+            // Nobody looks further back than this one.
+            freed += clear(&mut slot.older);
+        }
+        let added = weight(&old);
+        if slot.older.capacity() == 0 {
+            // Most have one.
+            slot.older.reserve_exact(1);
+        }
+        slot.older.push(old);
+        if slot.older.len() > slot.prune_at as usize {
+            freed += views.prune(&mut slot.older, slot.newest.sequence, weight);
+            let next = u32::try_from(slot.older.len() * 2).unwrap_or(u32::MAX);
+            slot.prune_at = next.max(PRUNE_AT);
+        }
         if slot.newest.sequence <= needed {
             freed += clear(&mut slot.older);
-            slot.is_whole = true;
-        } else if let Some(at) = slot
-            .older
-            .iter()
-            .rposition(|version| version.sequence <= needed)
-            && at > 0
-        {
-            freed += slot.older.drain(..at).map(|it| weight(&it)).sum::<usize>();
         }
-        if slot.older.len() > slot.prune_at {
-            freed += views.prune(&mut slot.older, slot.newest.sequence, weight);
-            slot.prune_at = (slot.older.len() * 2).max(PRUNE_AT);
-        }
-        // One update of the shared count instead of two.
-        let both = added.min(freed);
-        added -= both;
-        freed -= both;
-        if added > 0 {
-            self.older_bytes.fetch_add(added, Ordering::Relaxed);
-        }
-        if freed > 0 {
-            self.older_bytes.fetch_sub(freed, Ordering::Relaxed);
+        if added > freed {
+            self.older_bytes.fetch_add(added - freed, Ordering::Relaxed);
+        } else if freed > added {
+            self.older_bytes.fetch_sub(freed - added, Ordering::Relaxed);
         }
     }
 
@@ -322,15 +329,7 @@ impl Versions {
         if shard.find(hash, key).is_some() || !is_open() {
             return;
         }
-        let slot = Slot {
-            key: Bytes::copy_from_slice(key),
-            newest: Version::from(found.cloned()),
-            older: Vec::new(),
-            prune_at: PRUNE_AT,
-            is_unfolded: false,
-            is_whole: true,
-            is_touched: false,
-        };
+        let slot = Slot::new(Key::from(key), Version::from(found.cloned()), false);
         let bytes = slot.bytes();
         // One key should not empty a part of the cache.
         if bytes > self.max_cached_bytes / 4 {
@@ -342,18 +341,18 @@ impl Versions {
     }
 
     /// Unfolded keys behind `cursor`, in order: where a fold goes on.
-    pub(super) fn unfolded_behind(&self, cursor: Option<&Bytes>, limit: usize) -> Vec<Bytes> {
+    pub(super) fn unfolded_behind(&self, cursor: Option<&Key>, limit: usize) -> Vec<Key> {
         let order = self.read_order();
         let start = cursor.map_or(Bound::Unbounded, Bound::Excluded);
         order
-            .range::<Bytes, _>((start, Bound::Unbounded))
+            .range::<Key, _>((start, Bound::Unbounded))
             .take(limit)
             .cloned()
             .collect()
     }
 
     /// The version of a key to take to sled: the newest that every snapshot from `needed` on may see.
-    pub(super) fn to_fold(&self, key: &Bytes, needed: Sequence) -> Option<Unfolded> {
+    pub(super) fn to_fold(&self, key: &Key, needed: Sequence) -> Option<Unfolded> {
         let (hash, mut shard) = self.shard(key);
         let slot = shard.find(hash, key).filter(|slot| slot.is_unfolded)?;
         let version = slot.seen_at(needed)?.clone();
@@ -403,10 +402,10 @@ impl Versions {
         let due = expiring
             .iter()
             .take_while(|(expires_ms, _)| *expires_ms <= now_ms);
-        due.take(limit).map(|(_, key)| key.clone()).collect()
+        due.take(limit).map(|(_, key)| key.to_bytes()).collect()
     }
 
-    fn set_expiry(&self, key: &Bytes, old: Option<Millis>, new: Option<Millis>) {
+    fn set_expiry(&self, key: &Key, old: Option<Millis>, new: Option<Millis>) {
         if old == new {
             return;
         }
@@ -419,12 +418,12 @@ impl Versions {
         }
     }
 
-    fn order(&self, key: &Bytes) {
+    fn order(&self, key: &Key) {
         let mut order = self.order.write().unwrap_or_else(PoisonError::into_inner);
         order.insert(key.clone());
     }
 
-    fn read_order(&self) -> std::sync::RwLockReadGuard<'_, BTreeSet<Bytes>> {
+    fn read_order(&self) -> std::sync::RwLockReadGuard<'_, BTreeSet<Key>> {
         self.order.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -441,12 +440,12 @@ impl Shard {
     fn find(&mut self, hash: u64, key: &[u8]) -> Option<&mut Slot> {
         let slots = &self.slots;
         let at = *self.table.find(hash, |at| {
-            slot(slots, *at).is_some_and(|slot| slot.key == key)
+            slot(slots, *at).is_some_and(|slot| slot.key[..] == *key)
         })?;
         self.slots.get_mut(at as usize)?.as_mut()
     }
 
-    fn insert(&mut self, hash: u64, new: Slot, hasher: &RandomState) {
+    fn insert(&mut self, hash: u64, new: Slot, hasher: &DefaultHashBuilder) {
         let at = if let Some(at) = self.free.pop() {
             if let Some(place) = self.slots.get_mut(at as usize) {
                 *place = Some(new);
@@ -463,7 +462,7 @@ impl Shard {
     }
 
     /// Lets go of what was not looked at lately, until the cache is within its bound.
-    fn evict(&mut self, max_cached_bytes: usize, hasher: &RandomState) {
+    fn evict(&mut self, max_cached_bytes: usize, hasher: &DefaultHashBuilder) {
         let mut steps = 0;
         while self.cached_bytes > max_cached_bytes && steps < MAX_EVICTION_STEPS {
             steps += 1;

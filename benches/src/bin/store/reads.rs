@@ -1,0 +1,140 @@
+//! Reads: hot, cold, and scans.
+
+use bytes::Bytes;
+use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use luge_server::store::{KeyRange, PageLimit, ReadPoint, Snapshot, Store};
+use tokio::runtime::Runtime;
+
+use crate::measure::{compare, rate, resident_bytes};
+use crate::writes::load;
+use crate::{Settings, everysec, folder, key, open, open_sled};
+
+/// Compares reads.
+pub(crate) fn run(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let (ours, sleds) = (folder(), folder());
+    let sled = open_sled(sleds.path());
+    for number in 0..settings.keys {
+        sled.insert(key(number), &[b'v'; 64][..])
+            .expect("it is stored");
+    }
+    let before = resident_bytes();
+    let store = open(ours.path(), everysec());
+    load(&runtime, &store, settings.keys);
+    let bytes = resident_bytes().saturating_sub(before);
+    println!(
+        "memory: {} bytes a key, all in the cache that fit",
+        bytes / settings.keys
+    );
+    let warm = |store: &EmbeddedStore| {
+        rate(settings.readers, settings.time, |_, random| {
+            let snapshot = begin(&runtime, store);
+            (0..1000)
+                .map(|_| u64::from(get(&snapshot, random.below(settings.keys))))
+                .sum()
+        })
+    };
+    let sled_get = || {
+        rate(settings.readers, settings.time, |_, random| {
+            (0..1000)
+                .map(|_| {
+                    let found = sled.get(key(random.below(settings.keys)));
+                    u64::from(found.expect("it reads").is_some())
+                })
+                .sum()
+        })
+    };
+    warm(&store);
+    compare(
+        "hot get, of an open snapshot",
+        warm(&store),
+        sled_get(),
+        4.0,
+    );
+    let single = rate(settings.readers, settings.time, |_, random| {
+        let snapshot = begin(&runtime, &store);
+        u64::from(get(&snapshot, random.below(settings.keys)))
+    });
+    compare("hot get, each of its own snapshot", single, sled_get(), 4.0);
+    scan(settings, &runtime, &store, &sled);
+    runtime.block_on(store.close()).expect("it closes");
+    drop(store);
+    let uncached = EmbeddedOptions {
+        cache_bytes: 0,
+        // sled alone has its default of 1 GiB.
+        index_cache_bytes: 1 << 30,
+        ..everysec()
+    };
+    let store = open(ours.path(), uncached);
+    warm(&store);
+    compare("cold get: sled has it", warm(&store), sled_get(), 1.0 / 1.3);
+    runtime.block_on(store.close()).expect("it closes");
+}
+
+fn begin<S: Store>(runtime: &Runtime, store: &S) -> S::Snapshot {
+    now(runtime, store.begin(ReadPoint::Newest)).expect("it begins")
+}
+
+fn get(snapshot: &impl Snapshot, number: u64) -> bool {
+    let mut place = [0; 17];
+    place[0] = b'd';
+    place[1..].copy_from_slice(&key(number));
+    let found = poll(snapshot.get(&place)).expect("it is ready at once");
+    found.expect("it reads").is_some()
+}
+
+/// Polls once: what is in memory is ready at once.
+pub(crate) fn poll<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(ready) => Some(ready),
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// What is ready at once as it is, and what is not on the runtime.
+pub(crate) fn now<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(ready) => ready,
+        std::task::Poll::Pending => runtime.block_on(future),
+    }
+}
+
+fn scan(settings: &Settings, runtime: &Runtime, store: &EmbeddedStore, sled: &sled::Db) {
+    runtime.block_on(store.folded());
+    let limit = PageLimit {
+        rows: 1000,
+        bytes: 1 << 20,
+    };
+    let ours = rate(1, settings.time, |_, _| {
+        let snapshot = begin(runtime, store);
+        let mut range = KeyRange {
+            start: Bytes::from_static(b"d"),
+            end: Bytes::from_static(b"e"),
+        };
+        let mut rows = 0;
+        loop {
+            let page = poll(snapshot.scan(&range, false, false, limit)).expect("it is ready");
+            let page = page.expect("it reads");
+            rows += page
+                .rows
+                .iter()
+                .filter(|(_, it)| !it.value.is_empty())
+                .count() as u64;
+            let Some(reached) = page.reached else {
+                return rows;
+            };
+            range.start = [&reached[..], &[0]].concat().into();
+        }
+    });
+    let sleds = rate(1, settings.time, |_, _| {
+        let rows = sled.iter().filter(|row| match row {
+            Ok((_, value)) => !value.is_empty(),
+            Err(_) => false,
+        });
+        rows.count() as u64
+    });
+    compare("scan, rows", ours, sleds, 0.8);
+}

@@ -1,0 +1,302 @@
+//! Writes: overwriting, inserting, and what durability costs.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use luge_server::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store, Write, WriteSet};
+use luge_server::transaction::{TimeToLive, Transaction, WriteLimits};
+use tokio::runtime::Runtime;
+
+use crate::measure::{
+    Random, Rate, compare, folder_bytes, process_cpu, rate, resident_bytes, thread_cpu,
+};
+use crate::reads::now;
+use crate::{Settings, VALUE_BYTES, everysec, folder, key, open, open_sled};
+
+/// Commits of one writer that wait for their acks, as a connection pipelines them.
+const PIPELINE: usize = 16;
+
+/// Fills a store.
+pub(crate) fn load(runtime: &Runtime, store: &EmbeddedStore, keys: u64) {
+    for number in 0..keys {
+        write(runtime, store, number, 0, false);
+    }
+    runtime.block_on(store.folded());
+}
+
+fn write(
+    runtime: &Runtime,
+    store: &EmbeddedStore,
+    number: u64,
+    salt: u64,
+    durable: bool,
+) -> Sequence {
+    let mut place = Vec::with_capacity(17);
+    place.push(b'd');
+    place.extend_from_slice(&key(number));
+    let mut value = vec![b'v'; VALUE_BYTES];
+    value[..8].copy_from_slice(&salt.to_le_bytes());
+    let put = Write::Put {
+        value: Bytes::from(value),
+        expires_ms: 0,
+    };
+    let snapshot = now(runtime, store.begin(ReadPoint::Newest)).expect("it begins");
+    let commit = Commit {
+        writes: WriteSet::from([(Bytes::from(place), put)]),
+        durable,
+        ..Commit::default()
+    };
+    match now(runtime, store.commit(snapshot, commit)).expect("it commits") {
+        CommitOutcome::Committed(sequence) => sequence,
+        CommitOutcome::Conflict => unreachable!("it has read nothing"),
+    }
+}
+
+/// Writers that pipeline, for a time. `next` gives each write its key. Answers writes a second.
+fn pipelined(
+    settings: &Settings,
+    runtime: &Runtime,
+    store: &EmbeddedStore,
+    durable: bool,
+    latencies: Option<&Mutex<Vec<Duration>>>,
+    next: impl Fn(&mut Random) -> u64 + Sync,
+) -> Rate {
+    rate(settings.writers, settings.time, |_, random| {
+        let mut waiting = VecDeque::with_capacity(PIPELINE);
+        let mut own = Vec::new();
+        for _ in 0..PIPELINE * 8 {
+            let began = Instant::now();
+            let salt = random.below(u64::MAX);
+            let sequence = write(runtime, store, next(random), salt, durable);
+            waiting.push_back((sequence, began));
+            if waiting.len() >= PIPELINE {
+                settle(runtime, store, &mut waiting, &mut own);
+            }
+        }
+        while !waiting.is_empty() {
+            settle(runtime, store, &mut waiting, &mut own);
+        }
+        let count = own.len() as u64;
+        if let Some(latencies) = latencies {
+            latencies.lock().expect("nobody panics").append(&mut own);
+        }
+        count
+    })
+}
+
+/// A pipeline's worth of writes, acked.
+pub(crate) fn burst(
+    runtime: &Runtime,
+    store: &EmbeddedStore,
+    mut next: impl FnMut() -> u64,
+) -> u64 {
+    let mut last = 0;
+    for salt in 0..PIPELINE as u64 {
+        last = write(runtime, store, next(), salt, false);
+    }
+    now(runtime, store.acked(last)).expect("it is acked");
+    PIPELINE as u64
+}
+
+/// Waits for the oldest ack, and takes those that came with it.
+fn settle(
+    runtime: &Runtime,
+    store: &EmbeddedStore,
+    waiting: &mut VecDeque<(Sequence, Instant)>,
+    latencies: &mut Vec<Duration>,
+) {
+    if let Some((first, _)) = waiting.front() {
+        now(runtime, store.acked(*first)).expect("it is acked");
+    }
+    while let Some((_, began)) = waiting.pop_front_if(|(sequence, _)| store.is_acked(*sequence)) {
+        latencies.push(began.elapsed());
+    }
+}
+
+/// Overwriting the same keys from all writers.
+pub(crate) fn overwrite(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let (ours, sleds) = (folder(), folder());
+    let sled = open_sled(sleds.path());
+    for number in 0..settings.keys {
+        sled.insert(key(number), &[b'v'; VALUE_BYTES][..])
+            .expect("it is stored");
+    }
+    let store = open(ours.path(), everysec());
+    load(&runtime, &store, settings.keys);
+    for _ in 0..2 {
+        let sled_rate = sled_overwrite(settings, &sled);
+        let our_rate = pipelined(settings, &runtime, &store, false, None, |random| {
+            random.below(settings.keys)
+        });
+        compare("overwrite, everysec", our_rate, sled_rate, 3.0);
+    }
+    let (unfolded, older) = store.memory_bytes();
+    println!(
+        "in memory alone {} KiB, older versions {} KiB, folder {} MiB (sled's {} MiB), resident {} MiB",
+        unfolded >> 10,
+        older >> 10,
+        folder_bytes(ours.path()) >> 20,
+        folder_bytes(sleds.path()) >> 20,
+        resident_bytes() >> 20
+    );
+    runtime.block_on(store.close()).expect("it closes");
+}
+
+fn sled_overwrite(settings: &Settings, sled: &sled::Db) -> Rate {
+    rate(settings.writers, settings.time, |_, random| {
+        for _ in 0..100 {
+            let mut value = [b'v'; VALUE_BYTES];
+            value[..8].copy_from_slice(&random.below(u64::MAX).to_le_bytes());
+            let number = random.below(settings.keys);
+            sled.insert(key(number), &value[..]).expect("it is stored");
+        }
+        100
+    })
+}
+
+/// Inserting new keys from all writers, until there are as many as asked for.
+pub(crate) fn insert(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let (ours, sleds) = (folder(), folder());
+    let sled = open_sled(sleds.path());
+    let sled_rate = until_all(settings, |number| {
+        sled.insert(key(number), &[b'v'; VALUE_BYTES][..])
+            .expect("it is stored");
+    });
+    drop(sled);
+    let before = resident_bytes();
+    let store = open(ours.path(), everysec());
+    let (began, cpu) = (Instant::now(), process_cpu());
+    let our_rate = until_all(settings, |number| {
+        let sequence = write(&runtime, &store, number, 0, false);
+        // As far behind as a pipeline of all writers may be.
+        let window = (settings.writers * PIPELINE) as u64;
+        if sequence.is_multiple_of(PIPELINE as u64) {
+            let behind = now(&runtime, store.acked(sequence.saturating_sub(window)));
+            behind.expect("it is acked");
+        }
+    });
+    compare("insert new keys, everysec", our_rate, sled_rate, 0.7);
+    runtime.block_on(store.folded());
+    let all = Rate::of(settings.keys, began.elapsed(), process_cpu() - cpu);
+    compare("the same, until sled has them all", all, sled_rate, 0.7);
+    println!(
+        "memory: {} bytes a key; folder {} MiB (sled's {} MiB)",
+        resident_bytes().saturating_sub(before) / settings.keys,
+        folder_bytes(ours.path()) >> 20,
+        folder_bytes(sleds.path()) >> 20,
+    );
+    runtime.block_on(store.close()).expect("it closes");
+}
+
+fn until_all(settings: &Settings, work: impl Fn(u64) + Sync) -> Rate {
+    let next = AtomicU64::new(0);
+    let (began, cpu) = (Instant::now(), process_cpu());
+    std::thread::scope(|scope| {
+        for _ in 0..settings.writers {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= settings.keys {
+                        return;
+                    }
+                    work(number);
+                }
+            });
+        }
+    });
+    Rate::of(settings.keys, began.elapsed(), process_cpu() - cpu)
+}
+
+/// Writes that are synced before they are acked, beside writes that are not.
+pub(crate) fn durability(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let everysec_folder = folder();
+    let store = open(everysec_folder.path(), everysec());
+    load(&runtime, &store, settings.keys);
+    let next = |random: &mut Random| random.below(settings.keys);
+    let relaxed = pipelined(settings, &runtime, &store, false, None, next);
+    runtime.block_on(store.close()).expect("it closes");
+    drop(store);
+    let always_folder = folder();
+    let store = open(always_folder.path(), EmbeddedOptions::default());
+    load(&runtime, &store, settings.keys);
+    let latencies = Mutex::new(Vec::new());
+    let always = pipelined(settings, &runtime, &store, true, Some(&latencies), next);
+    println!(
+        "always {:.0}/s, everysec {:.0}/s: {:.2} of it (target 0.7), with {} in flight",
+        always.second,
+        relaxed.second,
+        always.second / relaxed.second,
+        settings.writers * PIPELINE
+    );
+    let mut latencies = latencies.into_inner().expect("nobody panics");
+    latencies.sort();
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    println!(
+        "latency of always: p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; one sync {:?}",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0),
+        one_sync(always_folder.path())
+    );
+    runtime.block_on(store.close()).expect("it closes");
+}
+
+/// The median time of an append of 16 KiB with its sync, about what a group of 800 writes 20 times.
+fn one_sync(folder: &std::path::Path) -> Duration {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(folder.join("probe")).expect("a file");
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let began = Instant::now();
+            file.write_all(&[7; 16 << 10]).expect("it is written");
+            file.sync_data().expect("it is synced");
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// A transaction of two reads and two writes, by one thread.
+pub(crate) fn transaction(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let folder = folder();
+    let store = open(folder.path(), everysec());
+    load(&runtime, &store, settings.keys);
+    const ROUNDS: u64 = 200_000;
+    let limits = WriteLimits {
+        keys: 100,
+        bytes: 1 << 20,
+    };
+    let mut random = Random::new(0);
+    let began = (Instant::now(), thread_cpu());
+    for _ in 0..ROUNDS {
+        let snapshot = now(&runtime, store.begin(ReadPoint::Newest)).expect("it begins");
+        let mut transaction = Transaction::new(snapshot, limits);
+        let keys = [random.below(settings.keys), random.below(settings.keys)].map(key);
+        for key in &keys {
+            let value = now(&runtime, transaction.get(key)).expect("it reads");
+            let value = value.map_or_else(Bytes::new, |live| live.value);
+            let value = Bytes::copy_from_slice(&value);
+            now(&runtime, transaction.set(key, value, TimeToLive::Forever)).expect("it writes");
+        }
+        let (snapshot, commit) = transaction.into_commit(false);
+        let outcome = now(&runtime, store.commit(snapshot, commit)).expect("it commits");
+        assert!(matches!(outcome, CommitOutcome::Committed(_)));
+    }
+    let (wall, cpu) = (began.0.elapsed(), thread_cpu() - began.1);
+    println!(
+        "two reads and two writes: {:.2} µs of cpu in the foreground (target 3), {:.2} µs of time",
+        cpu.as_secs_f64() * 1e6 / ROUNDS as f64,
+        wall.as_secs_f64() * 1e6 / ROUNDS as f64
+    );
+    runtime.block_on(store.close()).expect("it closes");
+}

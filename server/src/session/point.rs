@@ -1,0 +1,130 @@
+//! Commands of one key that no hook sees: they are decided inside the store's commit section, on the
+//! newest value, and so they never conflict, however many clients write the key.
+
+use std::pin::pin;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use luge_protocol::{Command, ErrorReply, HookCommand, Key};
+
+use super::{Context, Core, attempt, refusal};
+use crate::command::{self, CommandError, CommandLimits, Pending, Plan};
+use crate::function::{Registry, Runtime};
+use crate::store::{Decision, Entry, Evaluated, Millis, Sequence, Store, StoreError, Write};
+use crate::transaction::{Keyspace, PointSnapshot, Transaction};
+
+/// What was decided: the plan that was carried out, or why not.
+type Decided = Result<Plan, CommandError>;
+
+/// The one key that the command writes, looks at before it writes it, and that no hook guards.
+pub(super) fn key<'a, M>(command: &'a Command<'a>, registry: &Registry<M>) -> Option<&'a Key<'a>> {
+    let (key, hook) = match command {
+        // Without a look at what is there, a write conflicts with nobody anyway.
+        Command::Set(set) => {
+            let looks = set.condition.is_some()
+                || set.keep_ttl == Some(true)
+                || set.return_old == Some(true);
+            (looks.then_some(&set.key)?, HookCommand::Set)
+        }
+        Command::Incr(incr) => (&incr.key, HookCommand::Set),
+        Command::Expire(expire) => (&expire.key, HookCommand::Expire),
+        Command::Persist(persist) => (&persist.key, HookCommand::Expire),
+        Command::Del(del) => match (&del.keys, &del.range) {
+            (Some(keys), None) if keys.len() == 1 => (keys.first()?, HookCommand::Del),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let is_hooked = |hook| registry.is_hooked(hook, key);
+    (!is_hooked(hook) && !is_hooked(HookCommand::Get)).then_some(key)
+}
+
+/// Carries the command out. Answers the outcome, its gate, and whether something was written.
+pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    registry: &Registry<R::Module>,
+    context: &Context<'_>,
+    key: &[u8],
+) -> attempt::Done {
+    let place = Keyspace::Data.key(key);
+    let is_durable = attempt::is_durable(core, context, true);
+    let _permit = core.coordinator.shared().await;
+    if attempt::is_late(core, context) {
+        return (Err(refusal::late()), 0, false);
+    }
+    let decide = |entry: Option<Entry>, sequence: Sequence, now_ms: Millis| {
+        let snapshot = PointSnapshot {
+            key: place.clone(),
+            entry,
+            sequence,
+            now_ms,
+        };
+        let (write, outcome) = decide(core, registry, context.command, snapshot);
+        Decision { write, outcome }
+    };
+    match core.store.evaluate(&place, is_durable, decide).await {
+        Ok(evaluated) => told(evaluated),
+        Err(error) => (Err(refusal::store(&error)), 0, false),
+    }
+}
+
+fn decide<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    registry: &Registry<R::Module>,
+    command: &Command<'_>,
+    snapshot: PointSnapshot,
+) -> (Option<Write>, Decided) {
+    let mut transaction = Transaction::new(snapshot, core.settings.writes);
+    let limits = &core.settings.command;
+    // The snapshot is a value, so there is nothing to wait for.
+    let polled = pin!(carry_out(&mut transaction, registry, command, limits))
+        .poll(&mut TaskContext::from_waker(Waker::noop()));
+    let decided = match polled {
+        Poll::Ready(decided) => decided,
+        Poll::Pending => Err(CommandError::Store(StoreError::Storage(
+            "a command of one key waited inside of its commit".to_owned(),
+        ))),
+    };
+    if decided.is_err() {
+        return (None, decided);
+    }
+    let (_, commit) = transaction.into_commit(false);
+    let write = commit.writes.into_iter().next().map(|(_, write)| write);
+    (write, decided)
+}
+
+async fn carry_out<M>(
+    transaction: &mut Transaction<PointSnapshot>,
+    registry: &Registry<M>,
+    command: &Command<'_>,
+    limits: &CommandLimits,
+) -> Decided {
+    let mut plan = command::plan(transaction, registry, command, limits).await?;
+    if let Some((part, rest)) = plan.parts.split_first_mut() {
+        command::apply(transaction, part, None).await?;
+        if let Some(disclosure) = rest.first_mut() {
+            command::disclose(&part.outcome, disclosure);
+        }
+    }
+    Ok(plan)
+}
+
+fn told(evaluated: Evaluated<Decided>) -> attempt::Done {
+    let Evaluated {
+        committed,
+        seen,
+        outcome,
+    } = evaluated;
+    let gate = committed.unwrap_or(seen);
+    let reply = match outcome {
+        Ok(plan) => Ok(command::reply(
+            plan,
+            Pending {
+                version: committed.unwrap_or(0),
+                snapshot: seen,
+            },
+        )),
+        Err(CommandError::Refused(reply)) => Err::<_, ErrorReply>(reply),
+        Err(CommandError::Store(error)) => Err(refusal::store(&error)),
+    };
+    (reply, gate, committed.is_some())
+}
