@@ -1,4 +1,12 @@
 //! What the benchmarks share: a core without sockets, a guest, and requests as bytes.
+//!
+//! And what the programs that hunt for bugs are made of: [`histories`] checks what clients of a
+//! running server saw, [`torture`] what a killed server kept.
+
+pub mod histories;
+pub mod pipeline;
+pub mod random;
+pub mod torture;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -18,6 +18,7 @@ pub mod transaction;
 pub mod net;
 pub mod udf;
 
+pub mod bugs;
 pub mod config;
 pub mod server;
 pub mod testing;

@@ -91,6 +91,8 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "seeded-bugs")]
+    seed_bug();
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         None => serve(&arguments.settings),
@@ -129,6 +131,15 @@ fn serve(settings: &SettingFlags) -> Result<(), String> {
             .await
             .map_err(|error| error.to_string())
     })
+}
+
+/// Plants the bug that the environment names.
+#[cfg(feature = "seeded-bugs")]
+fn seed_bug() {
+    use luge_server::bugs::{Bug, seed};
+    let name = std::env::var("SEEDED_BUG").unwrap_or_default();
+    seed(Bug::named(&name));
+    eprintln!("this server is built with seeded bugs, and has `{name}`");
 }
 
 /// Stops the server at SIGTERM and Ctrl-C.

@@ -230,7 +230,7 @@ pub fn surroundings() -> Surroundings {
     }
 }
 
-fn net_options(config: &Config) -> NetOptions {
+pub(crate) fn net_options(config: &Config) -> NetOptions {
     NetOptions {
         max_connections: config.max_connections,
         max_frame_bytes: config.max_frame_bytes,

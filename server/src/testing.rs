@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tempfile::TempDir;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
-use crate::net::Stopper;
-use crate::server::{Server, ServerError, stopper};
+use crate::net::{self, Stopper};
+use crate::server::{self, Server, ServerError, SystemClock, stopper};
+use crate::session::Core;
+use crate::store::MemoryStore;
+use crate::udf::{EngineOptions, WasmRuntime};
 
 /// A running server. Dropping it stops it in order and removes its folder.
 pub struct TestServer {
@@ -45,8 +50,53 @@ pub async fn start_in(folder: &Path, change: impl FnOnce(&mut Config)) -> TestSe
         ..Config::default()
     };
     change(&mut config);
+    start_thread(async move |told, stopping| {
+        let server = Server::start(&config).await?;
+        let _ = told.send(server.address());
+        server.run(stopping).await
+    })
+    .await
+}
+
+/// Starts a server whose data lies in memory alone.
+///
+/// # Panics
+/// The server does not start.
+pub async fn start_in_memory() -> TestServer {
+    start_thread(async |told, stopping| {
+        let config = Config::default();
+        let listener = net::bind("127.0.0.1:0", config.no_auth).await?;
+        let address = listener.local_addr().expect("a bound socket");
+        let ceilings = server::ceilings(&config);
+        let runtime = WasmRuntime::new(&EngineOptions {
+            max_instances: config.max_instances,
+            max: ceilings.max.clone(),
+            stack_bytes: config.stack_bytes,
+        })?;
+        let store = MemoryStore::new([0; 16], Box::new(SystemClock));
+        let settings = server::settings(&config, ceilings);
+        let core = Core::new(store, runtime, settings, server::surroundings());
+        let _ = told.send(address);
+        net::serve(
+            listener,
+            Arc::new(core),
+            server::net_options(&config),
+            stopping,
+        )
+        .await;
+        Ok(())
+    })
+    .await
+}
+
+async fn start_thread<F>(serve: F) -> TestServer
+where
+    F: AsyncFnOnce(oneshot::Sender<SocketAddr>, watch::Receiver<bool>) -> Result<(), ServerError>
+        + Send
+        + 'static,
+{
     let (stopper, stopping) = stopper();
-    let (told, address) = tokio::sync::oneshot::channel();
+    let (told, address) = oneshot::channel();
     // A runtime of its own: dropping the server can then wait for it, whatever runtime the test has.
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -54,11 +104,7 @@ pub async fn start_in(folder: &Path, change: impl FnOnce(&mut Config)) -> TestSe
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(async {
-            let server = Server::start(&config).await?;
-            let _ = told.send(server.address());
-            server.run(stopping).await
-        })
+        runtime.block_on(serve(told, stopping))
     });
     let address = address.await.expect("the server starts");
     TestServer {

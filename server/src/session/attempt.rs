@@ -13,6 +13,7 @@ use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest, Reply};
 use tokio::sync::SemaphorePermit;
 
 use super::{Context, Core, refusal, wants_durability};
+use crate::bugs::{Bug, is_seeded};
 use crate::command::{self, Action, CommandError, Outcome, Pending, Plan, Shape};
 use crate::function::{
     Budget, Call, CallLimits, Failure, HookView, Registered, Registry, RequestContext, Runtime,
@@ -101,11 +102,16 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
             running: None,
         };
         match attempt.run(context.command, point).await {
-            Ok(settled) => match commit(core, context, settled, alone).await {
-                Ok(Some(done)) => return done,
-                Ok(None) => tracing::debug!(request = request.request, number, "conflict"),
-                Err(error) => return (Err(refusal::store(&error)), 0, false),
-            },
+            Ok(mut settled) => {
+                if number > 1 && is_seeded(Bug::TrustRetries) {
+                    settled.transaction.forget_reads();
+                }
+                match commit(core, context, settled, alone).await {
+                    Ok(Some(done)) => return done,
+                    Ok(None) => tracing::debug!(request = request.request, number, "conflict"),
+                    Err(error) => return (Err(refusal::store(&error)), 0, false),
+                }
+            }
             Err(Abort::Store(error)) => return (Err(refusal::store(&error)), 0, false),
             Err(Abort::Lost) => {
                 return (
@@ -206,6 +212,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         if self.needs_functions(&plan) {
             self.take_place().await?;
         }
+        let beginning = self.transaction()?.savepoint();
         let mut refused = self.request_hooks(&mut plan).await?;
         let before = self.transaction()?.savepoint();
         let mut has_changed = false;
@@ -213,8 +220,12 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             refused = self.apply_all(&mut plan).await?;
             has_changed = self.transaction()?.has_changed_since(before);
         }
-        if refused.is_some() {
-            self.transaction()?.undo_to(before);
+        if refused.is_some() && !is_seeded(Bug::KeepFailedCommand) {
+            let place = match is_seeded(Bug::LoseHookWrites) {
+                true => beginning,
+                false => before,
+            };
+            self.transaction()?.undo_to(place);
             has_changed = false;
         }
         if let Some(blocked) = self.response_hooks(&mut plan, refused.as_ref()).await? {

@@ -25,6 +25,7 @@ use luge_protocol::{
 };
 use tokio::sync::Semaphore;
 
+use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
 use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, Seed};
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
@@ -297,7 +298,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         let point = read_point(context.command, &registry, self.last_write);
         let (outcome, gate, has_written) =
             attempt::run(&core, registry, context, request, point).await;
-        if has_written {
+        if has_written && !is_seeded(Bug::ForgetLastWrite) {
             self.last_write = gate;
         }
         (outcome, gate)

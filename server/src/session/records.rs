@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Core, refusal};
+use crate::bugs::{Bug, is_seeded};
 use crate::function::{CallLimits, Candidate, ModuleContext, Registered, Registry, Runtime};
 use crate::store::{CommitOutcome, PageLimit, ReadPoint, Sequence, Store, StoreError};
 use crate::transaction::{Keyspace, Scan, ScanOrder, Transaction, TransactionError, WriteLimits};
@@ -159,7 +160,13 @@ async fn store_record<S: Store, R: Runtime<S::Snapshot>>(
 ) -> Result<Sequence, StoreError> {
     let snapshot = core.store.begin(ReadPoint::Newest).await?;
     let mut transaction = Transaction::new(snapshot, core.settings.writes);
-    transaction.set_record(Keyspace::Modules, name.as_bytes(), record);
+    let is_forgotten = match &record {
+        Some(_) => is_seeded(Bug::ForgetModule),
+        None => is_seeded(Bug::KeepRemovedModule),
+    };
+    if !is_forgotten {
+        transaction.set_record(Keyspace::Modules, name.as_bytes(), record);
+    }
     let _permit = core.coordinator.shared().await;
     let (snapshot, commit) = transaction.into_commit(true);
     match core.store.commit(snapshot, commit).await? {

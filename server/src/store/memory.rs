@@ -16,6 +16,7 @@ use super::{
     KeyRange, Millis, Page, PageLimit, ReadPoint, ReadSet, Sequence, Snapshot, Store, StoreError,
     WriteSet,
 };
+use crate::bugs::{Bug, is_seeded};
 
 /// Commits that are kept for feeds.
 const MAX_KEPT_COMMITS: usize = 10_000;
@@ -299,7 +300,9 @@ impl State {
                 .iter()
                 .any(|key| self.versions.get(key).is_some_and(is_newer))
             || reads.ranges.iter().any(|range| {
-                !range.is_empty() && self.in_range(range).any(|(_, versions)| is_newer(versions))
+                !is_seeded(Bug::SkipRangeValidation)
+                    && !range.is_empty()
+                    && self.in_range(range).any(|(_, versions)| is_newer(versions))
             })
     }
 
@@ -398,7 +401,7 @@ impl Snapshot for MemorySnapshot {
         let entry = state
             .versions
             .get(key)
-            .and_then(|versions| seen_at(versions, self.sequence));
+            .and_then(|versions| seen_at(versions, self.shown()));
         Ok(entry.cloned())
     }
 
@@ -414,7 +417,7 @@ impl Snapshot for MemorySnapshot {
         }
         let state = self.shared.lock();
         let seen = state.in_range(range).filter_map(|(key, versions)| {
-            seen_at(versions, self.sequence).map(|entry| (key.clone(), entry.clone()))
+            seen_at(versions, self.shown()).map(|entry| (key.clone(), entry.clone()))
         });
         Ok(if is_reverse {
             fill(seen.rev(), limit)
@@ -437,6 +440,16 @@ fn fill(rows: impl Iterator<Item = (Bytes, Entry)>, limit: PageLimit) -> Page {
         page.rows.push((key, entry));
     }
     page
+}
+
+impl MemorySnapshot {
+    /// The newest commit in view.
+    fn shown(&self) -> Sequence {
+        match is_seeded(Bug::SnapshotOffByOne) {
+            true => self.sequence.saturating_sub(1),
+            false => self.sequence,
+        }
+    }
 }
 
 impl Drop for MemorySnapshot {

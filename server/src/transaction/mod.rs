@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{Commit, Entry, Millis, ReadSet, Sequence, Snapshot, StoreError, Write};
 
 pub use attempt::{Coordinator, Permit};
@@ -198,7 +199,11 @@ impl<S: Snapshot> Transaction<S> {
     /// The write limits, or the store failed.
     pub async fn delete(&mut self, key: &[u8]) -> Result<bool, TransactionError> {
         let key = Keyspace::Data.key(key);
-        if self.lookup(&key).await?.is_none() {
+        let found = self.lookup(&key).await?;
+        if is_seeded(Bug::UnrecordedDelete) {
+            self.reads.points.remove(&key);
+        }
+        if found.is_none() {
             self.check_writable()?;
             return Ok(false);
         }
@@ -271,6 +276,9 @@ impl<S: Snapshot> Transaction<S> {
 
     /// Undoes every write since the savepoint. What was read stays read.
     pub fn undo_to(&mut self, savepoint: Savepoint) {
+        if is_seeded(Bug::UndoNothing) {
+            return;
+        }
         self.undoable.clear();
         while self.undo.len() > savepoint.0 {
             let Some((key, before)) = self.undo.pop() else {
@@ -287,10 +295,25 @@ impl<S: Snapshot> Transaction<S> {
         }
     }
 
+    /// Forgets what was read, as no transaction should: for a bug that is planted.
+    pub(crate) fn forget_reads(&mut self) {
+        self.reads = ReadSet::default();
+    }
+
     /// What to commit, and against which snapshot.
     pub fn into_commit(self, is_durable: bool) -> (S, Commit) {
+        let mut reads = self.reads;
+        if is_seeded(Bug::DropPoints) {
+            reads.points.clear();
+        }
+        if is_seeded(Bug::DropRanges) {
+            reads.ranges.clear();
+        }
+        if is_seeded(Bug::IgnoreExpiryAtCommit) {
+            reads.live_until_ms = 0;
+        }
         let commit = Commit {
-            reads: self.reads,
+            reads,
             writes: self.writes.into_iter().collect(),
             durable: is_durable,
         };
@@ -298,7 +321,9 @@ impl<S: Snapshot> Transaction<S> {
     }
 
     async fn lookup(&mut self, key: &Bytes) -> Result<Option<Live>, TransactionError> {
-        if let Some(write) = self.writes.get(key) {
+        if let Some(write) = self.writes.get(key)
+            && !is_seeded(Bug::GetWithoutOwnWrites)
+        {
             return Ok(own(write, self.snapshot.now_ms()));
         }
         let entry = self.read(key).await?;
@@ -312,7 +337,10 @@ impl<S: Snapshot> Transaction<S> {
             self.check_reads()?;
             self.reads.points.insert(key.clone());
         }
-        let now_ms = self.now_ms();
+        let mut now_ms = self.now_ms();
+        if is_seeded(Bug::LateExpiryInGet) {
+            now_ms = now_ms.saturating_sub(40);
+        }
         let live = entry.filter(|entry| is_live(entry.expires_ms, now_ms));
         if let Some(entry) = &live {
             self.record_expiry(entry.expires_ms);

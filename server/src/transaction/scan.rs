@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::{Keyspace, Live, Transaction, TransactionError, is_live, own, remaining, successor};
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{Entry, KeyRange, PageLimit, Snapshot};
 
 /// Which way a scan goes.
@@ -128,9 +129,14 @@ impl<S: Snapshot> Transaction<S> {
                 scan.advance(&last);
             }
             _ => {
+                let last = rows.last().filter(|_| is_seeded(Bug::RangeToLastRow));
+                let found = last.map(|(last, _)| part_to(scan, last));
                 cut_off(&mut scan.rest, &covered, scan.order);
                 scan.passed = page.reached;
-                self.reads.ranges.push(covered);
+                match is_seeded(Bug::RangeToLastRow) {
+                    true => self.reads.ranges.extend(found),
+                    false => self.reads.ranges.push(covered),
+                }
             }
         }
         join_ranges(&mut self.reads.ranges);
@@ -152,14 +158,15 @@ impl<S: Snapshot> Transaction<S> {
             Bound::Included(&covered.start),
             Bound::Excluded(&covered.end),
         );
-        let own_writes: BTreeMap<Bytes, Option<Live>> = match covered.is_empty() {
-            true => BTreeMap::new(),
-            false => self
-                .writes
-                .range::<Bytes, _>(bounds)
-                .map(|(key, write)| (key.clone(), own(write, now_ms)))
-                .collect(),
-        };
+        let own_writes: BTreeMap<Bytes, Option<Live>> =
+            match covered.is_empty() || is_seeded(Bug::ScanWithoutOwnWrites) {
+                true => BTreeMap::new(),
+                false => self
+                    .writes
+                    .range::<Bytes, _>(bounds)
+                    .map(|(key, write)| (key.clone(), own(write, now_ms)))
+                    .collect(),
+            };
         let mut live: Vec<(Bytes, Live)> = Vec::with_capacity(rows.len() + own_writes.len());
         for (key, entry) in rows {
             if !own_writes.contains_key(&key) && is_live(entry.expires_ms, now_ms) {

@@ -26,6 +26,8 @@ mod hooks;
 mod isolation;
 /// Both stores against a plain ordered map.
 mod model;
+/// The store on disks whose power was cut, and on disks that fail.
+mod power_cut;
 /// Restarts, and folders that can't be used.
 mod recovery;
 /// The rules of the sources: arrows, sizes, words.

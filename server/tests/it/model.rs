@@ -20,6 +20,8 @@ enum Step {
     Delete(u8),
     Undo(Vec<(u8, u16)>),
     Commit,
+    /// Versions go from memory to the index, where there is one.
+    Fold,
     OpenSnapshot,
     CloseSnapshot,
     Advance(u8),
@@ -37,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..KEYS).prop_map(Step::Delete),
         1 => vec((0..KEYS, any::<u16>()), 1..4).prop_map(Step::Undo),
         3 => Just(Step::Commit),
+        1 => Just(Step::Fold),
         1 => Just(Step::OpenSnapshot),
         1 => Just(Step::CloseSnapshot),
         1 => (1_u8..20).prop_map(Step::Advance),
@@ -128,7 +131,7 @@ async fn compare<S: Store>(transaction: &mut Open<S>, model: &Model) {
     assert_eq!(read_all::<S>(transaction, (b"", b""), false, 3).await, rows);
 }
 
-async fn play<S: Store>(store: &S, clock: &ManualClock, steps: &[Step]) {
+async fn play<S: Store>(store: &S, clock: &ManualClock, steps: &[Step], fold: impl AsyncFn()) {
     let mut committed = Model::new();
     let mut current = begin(store).await;
     let mut pending = committed.clone();
@@ -181,6 +184,7 @@ async fn play<S: Store>(store: &S, clock: &ManualClock, steps: &[Step]) {
                 current = begin(store).await;
                 pending = committed.clone();
             }
+            Step::Fold => fold().await,
             Step::OpenSnapshot => snapshots.push((begin(store).await, committed.clone())),
             Step::CloseSnapshot => drop(snapshots.pop()),
             Step::Advance(ms) => clock.advance(u64::from(*ms)),
@@ -229,13 +233,13 @@ proptest! {
         let runtime = runtime();
         let clock = ManualClock::at(START_MS);
         let memory = MemoryStore::new([1; 16], Box::new(clock.clone()));
-        runtime.block_on(play(&memory, &clock, &steps));
+        runtime.block_on(play(&memory, &clock, &steps, async || {}));
         let clock = ManualClock::at(START_MS);
         let folder = tempfile::tempdir().unwrap();
-        let sled = open_embedded(folder.path(), clock.clone());
+        let embedded = open_embedded(folder.path(), clock.clone());
         runtime.block_on(async {
-            play(&sled, &clock, &steps).await;
-            sled.close().await.unwrap();
+            play(&embedded, &clock, &steps, async || embedded.folded().await.unwrap()).await;
+            embedded.close().await.unwrap();
         });
     }
 }

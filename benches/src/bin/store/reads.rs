@@ -103,7 +103,7 @@ pub(crate) fn now<F: Future>(runtime: &Runtime, future: F) -> F::Output {
 }
 
 fn scan(settings: &Settings, runtime: &Runtime, store: &EmbeddedStore, sled: &sled::Db) {
-    runtime.block_on(store.folded());
+    runtime.block_on(store.folded()).expect("it folds");
     let limit = PageLimit {
         rows: 1000,
         bytes: 1 << 20,

@@ -25,7 +25,7 @@ pub(crate) fn load(runtime: &Runtime, store: &EmbeddedStore, keys: u64) {
     for number in 0..keys {
         write(runtime, store, number, 0, false);
     }
-    runtime.block_on(store.folded());
+    runtime.block_on(store.folded()).expect("it folds");
 }
 
 fn write(
@@ -182,7 +182,7 @@ pub(crate) fn insert(settings: &Settings) {
         }
     });
     compare("insert new keys, everysec", our_rate, sled_rate, 0.7);
-    runtime.block_on(store.folded());
+    runtime.block_on(store.folded()).expect("it folds");
     let all = Rate::of(settings.keys, began.elapsed(), process_cpu() - cpu);
     compare("the same, until sled has them all", all, sled_rate, 0.7);
     println!(

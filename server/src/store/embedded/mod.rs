@@ -33,6 +33,7 @@ mod versions;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -170,13 +171,35 @@ impl EmbeddedStore {
         (versions.unfolded_bytes(), versions.older_bytes())
     }
 
-    /// Waits until everything that is visible now is in the index: for tests and benchmarks.
-    pub async fn folded(&self) {
-        let wanted = self.shared.snapshots.visible();
-        while self.shared.applied() < wanted && !self.shared.is_ending() {
+    /// Waits until the index has what every open snapshot sees: for tests and benchmarks.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn folded(&self) -> Result<(), StoreError> {
+        self.acked(self.visible()).await?;
+        let wanted = self.shared.snapshots.needed();
+        while self.shared.applied() < wanted {
             self.shared.ask_for_fold();
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            self.shared.step().await?;
         }
+        Ok(())
+    }
+
+    /// Waits until a new base is written: for tests and benchmarks.
+    ///
+    /// # Errors
+    /// The base could not be written, or the store failed.
+    pub async fn rebased(&self) -> Result<(), StoreError> {
+        let before = self.shared.bases.load(Ordering::Acquire);
+        let failed = self.shared.failed_bases.load(Ordering::Acquire);
+        while self.shared.bases.load(Ordering::Acquire) == before {
+            self.shared.wants_base.store(true, Ordering::Release);
+            self.shared.step().await?;
+            if self.shared.failed_bases.load(Ordering::Acquire) != failed {
+                return Err(StoreError::Storage("no base could be written".to_owned()));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -40,14 +40,17 @@ pub(super) fn run(shared: &Shared) {
         let (log_bytes, _) = shared.journal.extent();
         let base_bytes = shared.base_bytes.load(Ordering::Relaxed);
         let is_due = log_bytes >= shared.options.base_log_bytes.max(base_bytes);
-        if !is_due || shared.applied() < shared.base_start() {
+        if !is_due && !shared.wants_base.swap(false, Ordering::AcqRel) {
             continue;
         }
         match write_base(shared) {
             Ok(true) => shared.remove_log(),
             Ok(false) => {}
             // The base before stays, and the log with it; writes go on until the disk is full.
-            Err(error) => tracing::warn!(%error, "a base could not be written"),
+            Err(error) => {
+                tracing::warn!(%error, "a base could not be written");
+                shared.failed_bases.fetch_add(1, Ordering::AcqRel);
+            }
         }
     }
 }
@@ -86,6 +89,7 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
     let bytes = finish(&**disk, &folder, start, copy, end)?;
     shared.base_bytes.store(bytes, Ordering::Relaxed);
     shared.base_start.store(start, Ordering::Release);
+    shared.bases.fetch_add(1, Ordering::AcqRel);
     Ok(true)
 }
 

@@ -40,6 +40,11 @@ pub(super) struct Shared {
     pub(super) base_start: AtomicU64,
     pub(super) base_bytes: AtomicU64,
     pub(super) wants_fold: AtomicBool,
+    pub(super) wants_base: AtomicBool,
+    /// Bases written since the start.
+    pub(super) bases: AtomicU64,
+    /// Bases that could not be written.
+    pub(super) failed_bases: AtomicU64,
     /// For writers that wait until there is less to fold and to write.
     pub(super) room: Notify,
     /// For snapshots that wait until the log covers their time.
@@ -115,6 +120,17 @@ impl Shared {
 
     pub(super) fn ask_for_fold(&self) {
         self.wants_fold.store(true, Ordering::Release);
+    }
+
+    /// Gives the threads a moment, for who waits for what they do.
+    pub(super) async fn step(&self) -> Result<(), StoreError> {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let acks = self.acks.borrow();
+        match &acks.failure {
+            Some(failure) => Err(StoreError::Unavailable(failure.clone())),
+            None if acks.is_closed => Err(StoreError::Unavailable("it is closed".to_owned())),
+            None => Ok(()),
+        }
     }
 
     /// Opens a snapshot, after the log covers its time.

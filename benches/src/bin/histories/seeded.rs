@@ -1,0 +1,100 @@
+//! Bugs that are planted, and have to be found.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use luge_benches::random::fresh_seed;
+use luge_server::bugs::{Bug, seed};
+
+use crate::Store;
+use crate::round::Run;
+
+/// The bugs that a history can show, each with the store that has it. Those of durability are
+/// `torture`'s, or a power cut's.
+const FOUND_HERE: [(Bug, Store); 16] = [
+    (Bug::DropPoints, Store::Sled),
+    (Bug::DropRanges, Store::Sled),
+    (Bug::RangeToLastRow, Store::Sled),
+    (Bug::UnrecordedDelete, Store::Sled),
+    (Bug::GetWithoutOwnWrites, Store::Sled),
+    (Bug::ScanWithoutOwnWrites, Store::Sled),
+    (Bug::UndoNothing, Store::Sled),
+    (Bug::KeepFailedCommand, Store::Sled),
+    (Bug::LoseHookWrites, Store::Sled),
+    (Bug::TrustRetries, Store::Sled),
+    (Bug::IgnoreExpiryAtCommit, Store::Sled),
+    (Bug::LateExpiryInGet, Store::Sled),
+    (Bug::ForgetLastWrite, Store::Sled),
+    (Bug::ReplyBeforeGate, Store::Sled),
+    (Bug::SnapshotOffByOne, Store::Memory),
+    (Bug::SkipRangeValidation, Store::Memory),
+];
+
+const MAX_TRANSACTIONS: u64 = 60_000;
+const MAX_TIME: Duration = Duration::from_secs(30);
+
+/// Small rounds, so that what is found is found soon.
+const ROUND_TRANSACTIONS: u64 = 1_500;
+
+/// Plants the bug of this name.
+pub(crate) fn plant(name: &str) -> Result<(), String> {
+    let Some(bug) = Bug::named(name) else {
+        let names: Vec<String> = Bug::ALL.iter().map(|bug| format!("{bug:?}")).collect();
+        return Err(format!("no bug `{name}`; there are {}", names.join(", ")));
+    };
+    seed(Some(bug));
+    Ok(())
+}
+
+/// Plants each bug, and hunts for it.
+pub(crate) async fn self_test(clients: usize) -> Result<ExitCode, String> {
+    let mut missed = Vec::new();
+    for (bug, store) in FOUND_HERE {
+        seed(Some(bug));
+        let found = hunt(store, clients).await?;
+        seed(None);
+        match found {
+            Found::Yes { name, line } => println!("{bug:?}: {name}, {line}"),
+            Found::No { line } => {
+                println!("{bug:?}: MISSED, {line}");
+                missed.push(format!("{bug:?}"));
+            }
+        }
+    }
+    if missed.is_empty() {
+        println!("all {} bugs were found", FOUND_HERE.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("not found: {}", missed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+enum Found {
+    Yes { name: String, line: String },
+    No { line: String },
+}
+
+async fn hunt(store: Store, clients: usize) -> Result<Found, String> {
+    let began = Instant::now();
+    let random = fresh_seed();
+    let mut run = Run::start(store, clients, random)
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut transactions = 0;
+    loop {
+        let checked = run
+            .round(ROUND_TRANSACTIONS)
+            .await
+            .map_err(|error| error.to_string())?;
+        transactions += checked.history.operations.len() as u64;
+        let seconds = began.elapsed().as_secs_f64();
+        let line = format!("{transactions} transactions, {seconds:.1} s, seed {random}");
+        if let Err(anomaly) = checked.verdict {
+            let name = anomaly.name;
+            return Ok(Found::Yes { name, line });
+        }
+        if transactions >= MAX_TRANSACTIONS || began.elapsed() >= MAX_TIME {
+            return Ok(Found::No { line });
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A server that is killed again and again under load, and must keep what it acknowledged.
+//! `benches/README.md` tells how to use it.
+
+mod load;
+mod server;
+mod verify;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use luge_benches::random::{Random, fresh_seed};
+use luge_client::Client;
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::load::Worker;
+use crate::server::Server;
+use crate::verify::{Identity, prepare, verify};
+
+const CLIENTS: usize = 4;
+
+/// Kills a server under load, and checks what it kept.
+#[derive(Debug, Parser)]
+#[command(name = "torture")]
+struct Arguments {
+    /// How often the server is killed or stopped.
+    #[arg(long, default_value_t = 100)]
+    cycles: u64,
+    /// What the random choices begin with; the same seed makes the same choices, not the same timing.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Plants a bug in the server, which has to be built with the feature `seeded-bugs`, too.
+    #[arg(long, value_name = "NAME")]
+    bug: Option<String>,
+}
+
+/// How a cycle ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Killed before anybody was told that it is ready.
+    KilledStarting(Duration),
+    /// Killed after so much load.
+    Killed(Duration),
+    /// Told to stop after so much load.
+    Stopped(Duration),
+}
+
+/// A run over one folder.
+struct Torture {
+    program: PathBuf,
+    bug: Option<String>,
+    folder: PathBuf,
+    workers: Vec<Worker>,
+    identity: Identity,
+    figures: Figures,
+}
+
+#[derive(Default)]
+struct Figures {
+    cycles: u64,
+    kills: u64,
+    stops: u64,
+    restarts: u32,
+    restarting: Duration,
+    longest: Duration,
+}
+
+/// Why a run ended before its time.
+enum Failure {
+    /// Something is not as it was acknowledged.
+    Lost(Vec<String>),
+    /// The run itself did not work.
+    Broken(String),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run_until_told(&arguments)),
+        Err(error) => Err(format!("can't start the runtime: {error}")),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs, to a signal at the latest: what is dropped then ends the server, which would go on otherwise.
+async fn run_until_told(arguments: &Arguments) -> Result<ExitCode, String> {
+    let terminated = signal(SignalKind::terminate());
+    let mut terminated = terminated.map_err(|error| format!("no signals: {error}"))?;
+    tokio::select! {
+        ended = run(arguments) => ended,
+        _ = terminated.recv() => Err("told to stop".to_owned()),
+        _ = tokio::signal::ctrl_c() => Err("told to stop".to_owned()),
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    if arguments.bug.is_some() && !cfg!(feature = "seeded-bugs") {
+        return Err("bugs can be planted in a build with --features seeded-bugs only".to_owned());
+    }
+    let program = server::program()?;
+    let seed = arguments.seed.unwrap_or_else(fresh_seed);
+    let mut random = Random::new(seed);
+    let folder = TempDir::with_prefix("luge-torture-").map_err(|error| error.to_string())?;
+    let workers = (0..CLIENTS).map(|number| Worker::new(number, random.fork()));
+    let mut torture = Torture {
+        program,
+        bug: arguments.bug.clone(),
+        folder: folder.path().join("data"),
+        workers: workers.collect(),
+        identity: Identity::default(),
+        figures: Figures::default(),
+    };
+    match torture.run(arguments.cycles, &mut random).await {
+        Ok(()) => {
+            println!("nothing lost: {}, seed {seed}", torture.line());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(failure) => {
+            let kept = folder.keep();
+            let (word, story) = match failure {
+                Failure::Lost(story) => ("lost", story),
+                Failure::Broken(message) => ("broken", vec![message]),
+            };
+            let history = kept.join("history.txt");
+            let cycle = torture.figures.cycles;
+            let head = format!("{word} in cycle {cycle}: {}, seed {seed}", torture.line());
+            let text = format!("{head}\n{}\n", story.join("\n"));
+            std::fs::write(&history, &text).map_err(|error| error.to_string())?;
+            println!("{head}");
+            for line in story.iter().take(20) {
+                println!("  {line}");
+            }
+            println!(
+                "the history is in {}, the data in {}",
+                history.display(),
+                torture.folder.display()
+            );
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+impl Torture {
+    async fn run(&mut self, cycles: u64, random: &mut Random) -> Result<(), Failure> {
+        let (server, address) = self.start().await?;
+        let client = connect(address).await?;
+        prepare(&client, &mut self.workers).await?;
+        server.kill().await?;
+        for cycle in 1..=cycles {
+            self.figures.cycles = cycle;
+            self.cycle(end(random)).await?;
+            if cycle.is_multiple_of(100) {
+                println!("{}", self.line());
+            }
+        }
+        let (server, address) = self.start().await?;
+        self.verify(address).await?;
+        server.stop().await?;
+        Ok(())
+    }
+
+    /// One life of the server, from its start to its end.
+    async fn cycle(&mut self, end: End) -> Result<(), Failure> {
+        if let End::KilledStarting(after) = end {
+            let server = Server::start(&self.program, &self.folder, self.bug.as_deref())?;
+            tokio::time::sleep(after).await;
+            self.figures.kills += 1;
+            return Ok(server.kill().await?);
+        }
+        let (server, address) = self.start().await?;
+        self.verify(address).await?;
+        let mut working = JoinSet::new();
+        for mut worker in std::mem::take(&mut self.workers) {
+            let client = connect(address).await?;
+            working.spawn(async move {
+                let ended = worker.work(client).await;
+                (worker, ended)
+            });
+        }
+        match end {
+            End::Stopped(after) => {
+                tokio::time::sleep(after).await;
+                self.figures.stops += 1;
+                server.stop().await?;
+            }
+            End::Killed(after) | End::KilledStarting(after) => {
+                tokio::time::sleep(after).await;
+                self.figures.kills += 1;
+                server.kill().await?;
+            }
+        }
+        let mut failed = None;
+        for (worker, ended) in working.join_all().await {
+            self.workers.push(worker);
+            failed = failed.or(ended.err());
+        }
+        self.workers.sort_by_key(|worker| worker.number);
+        failed.map_or(Ok(()), |message| Err(Failure::Broken(message)))
+    }
+
+    async fn start(&mut self) -> Result<(Server, SocketAddr), Failure> {
+        let began = Instant::now();
+        let mut server = Server::start(&self.program, &self.folder, self.bug.as_deref())?;
+        let address = server.ready().await?;
+        let took = began.elapsed();
+        self.figures.restarts += 1;
+        self.figures.restarting += took;
+        self.figures.longest = self.figures.longest.max(took);
+        Ok((server, address))
+    }
+
+    async fn verify(&mut self, address: SocketAddr) -> Result<(), Failure> {
+        let client = connect(address).await?;
+        let verified = verify(&client, &mut self.workers, &mut self.identity).await;
+        verified.map_err(Failure::Lost)
+    }
+
+    fn line(&self) -> String {
+        let Figures {
+            cycles,
+            kills,
+            stops,
+            restarts,
+            restarting,
+            longest,
+        } = &self.figures;
+        let workers = self.workers.iter();
+        let acknowledged: u64 = workers.map(|worker| worker.ledger.acknowledged()).sum();
+        let mean = restarting.checked_div(*restarts).unwrap_or_default();
+        format!(
+            "{cycles} cycles, {acknowledged} writes acknowledged, {kills} kills, {stops} stops, ready again after {} ms \
+             in the mean and {} ms at most",
+            mean.as_millis(),
+            longest.as_millis()
+        )
+    }
+}
+
+/// How the next cycle ends: mostly after a tenth of a second, now and then at once or after seconds.
+fn end(random: &mut Random) -> End {
+    let microseconds = match random.below(100) {
+        0..5 => return End::KilledStarting(Duration::from_micros(random.below(40_000))),
+        5..20 => random.below(2_000),
+        20..22 => 1_000_000 + random.below(1_500_000),
+        _ => random.below(200_000),
+    };
+    let after = Duration::from_micros(microseconds);
+    match random.below(8) {
+        0 => End::Stopped(after),
+        _ => End::Killed(after),
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<Client, Failure> {
+    let connected = Client::connect(address).await;
+    connected.map_err(|error| Failure::Broken(format!("can't connect: {error}")))
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self::Broken(message)
+    }
+}

@@ -1,0 +1,135 @@
+//! The server's process: started, killed, stopped; nobody else's.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+/// The longest wait for anything. Only a server that hangs takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server's process, killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    wants_bug: bool,
+    log: UnboundedReceiver<String>,
+}
+
+/// The program that lies beside this one.
+pub(crate) fn program() -> Result<PathBuf, String> {
+    let own =
+        std::env::current_exe().map_err(|error| format!("no path to this program: {error}"))?;
+    let program = own.with_file_name("luge-server");
+    if program.is_file() {
+        return Ok(program);
+    }
+    let release = match cfg!(debug_assertions) {
+        true => "",
+        false => " --release",
+    };
+    Err(format!(
+        "there is no {}; build it with: cargo build{release} -p luge-server",
+        program.display()
+    ))
+}
+
+impl Server {
+    /// Starts the program on a folder, perhaps with a bug that is planted.
+    pub(crate) fn start(program: &Path, folder: &Path, bug: Option<&str>) -> Result<Self, String> {
+        let mut command = Command::new(program);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("LUGE_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("SEEDED_BUG", bug.unwrap_or_default());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("can't start {}: {error}", program.display()))?;
+        let (tell, log) = unbounded_channel();
+        if let Some(source) = child.stderr.take() {
+            tokio::spawn(async move {
+                let mut lines = BufReader::new(source).lines();
+                // The log is read to its end also when nobody listens.
+                while let Ok(Some(line)) = lines.next_line().await {
+                    let _ = tell.send(line);
+                }
+            });
+        }
+        Ok(Self {
+            child,
+            wants_bug: bug.is_some(),
+            log,
+        })
+    }
+
+    /// Waits until it serves; answers its address.
+    pub(crate) async fn ready(&mut self) -> Result<SocketAddr, String> {
+        let mut before = String::new();
+        loop {
+            match timeout(PATIENCE, self.log.recv()).await {
+                Ok(Some(line)) => {
+                    let address = line
+                        .split_whitespace()
+                        .find_map(|word| word.strip_prefix("address="));
+                    if let Some(Ok(address)) = address.map(str::parse) {
+                        if self.wants_bug && !before.contains("seeded bugs") {
+                            let message = "luge-server is built without the feature seeded-bugs";
+                            return Err(message.to_owned());
+                        }
+                        return Ok(address);
+                    }
+                    before += &line;
+                    before.push('\n');
+                }
+                Ok(None) => return Err(format!("the server ended before it was ready:\n{before}")),
+                Err(_) => {
+                    return Err(format!(
+                        "the server is not ready after {PATIENCE:?}:\n{before}"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Kills it where it stands.
+    pub(crate) async fn kill(mut self) -> Result<(), String> {
+        let killed = self.child.kill().await;
+        killed.map_err(|error| format!("can't kill the server: {error}"))
+    }
+
+    /// Tells it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) -> Result<(), String> {
+        let Some(process) = self.child.id() else {
+            return Err("the server ended by itself".to_owned());
+        };
+        let told = Command::new("kill")
+            .args(["-TERM", &process.to_string()])
+            .status()
+            .await;
+        if !told.is_ok_and(|status| status.success()) {
+            return Err(format!("can't send SIGTERM to {process}"));
+        }
+        let ended: Result<std::io::Result<ExitStatus>, _> =
+            timeout(PATIENCE, self.child.wait()).await;
+        match ended {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Ok(status)) => Err(format!("the server stopped with {status}")),
+            Ok(Err(error)) => Err(format!("can't wait for the server: {error}")),
+            Err(_) => Err(format!("the server did not stop within {PATIENCE:?}")),
+        }
+    }
+}
