@@ -12,7 +12,7 @@ use luge_protocol::{
 
 use super::{Action, CommandError, CommandLimits, Outcome, Part};
 use crate::function::Registry;
-use crate::store::{PageLimit, Snapshot};
+use crate::store::{PageLimit, Snapshot, value};
 use crate::transaction::{
     Row, Scan, ScanOrder, TimeToLive, Transaction, TransactionError, parse_number, prefix_end,
     successor,
@@ -195,7 +195,7 @@ impl<M> Planner<'_, M> {
             wants_old,
         };
         let mut part = self.part(action, &set.key)?;
-        part.value = Some(Bytes::copy_from_slice(&set.value));
+        part.value = Some(value(&set.value));
         part.ttl = match (set.ttl_ms, set.keep_ttl) {
             (None, None | Some(false)) => None,
             (ttl_ms, keep_ttl) => Some(time_to_live(ttl_ms, keep_ttl)?),

@@ -198,7 +198,7 @@ impl<S: Snapshot> Call<S> {
         self.check_key(key)?;
         self.check_value(value)?;
         let ttl = time_to_live(ttl_ms)?;
-        let value = Bytes::copy_from_slice(value);
+        let value = crate::store::value(value);
         Ok(self.transaction()?.set(key, value, ttl).await?)
     }
 

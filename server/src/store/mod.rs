@@ -15,6 +15,7 @@
 
 pub mod embedded;
 mod memory;
+mod value;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -22,6 +23,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 pub use memory::{MemoryBackup, MemoryFeed, MemorySnapshot, MemoryStore};
+pub use value::value;
 
 /// The number of a commit: store-wide, ascending, never reused. 0 is before the first.
 pub type Sequence = u64;

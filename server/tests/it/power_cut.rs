@@ -284,9 +284,8 @@ fn with_syncs_on_the_clock_a_power_cut_leaves_a_prefix_and_what_was_asked_to_be_
 async fn work(store: &EmbeddedStore, from: u64) -> (u64, bool) {
     let mut acknowledged = from;
     for number in from + 1..=from + 24 {
-        let sequence = match commit(store, number, true).await {
-            Ok(sequence) => sequence,
-            Err(_) => return (acknowledged, false),
+        let Ok(sequence) = commit(store, number, true).await else {
+            return (acknowledged, false);
         };
         if store.acked(sequence).await.is_err() {
             return (acknowledged, false);

@@ -62,8 +62,9 @@ fn main() {
         "{} keys of {KEY_BYTES} bytes, values of {VALUE_BYTES}; {} readers, {} writers, {:?} each",
         settings.keys, settings.readers, settings.writers, settings.time
     );
-    let parts: [(&str, fn(&Settings)); 6] = [
+    let parts: [Part; 7] = [
         ("reads", reads::run),
+        ("scan", reads::scan),
         ("overwrite", writes::overwrite),
         ("insert", writes::insert),
         ("durability", writes::durability),
@@ -77,6 +78,9 @@ fn main() {
         }
     }
 }
+
+/// A name and what it measures.
+type Part = (&'static str, fn(&Settings));
 
 fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| usage(text))

@@ -56,7 +56,6 @@ pub(crate) fn run(settings: &Settings) {
         u64::from(get(&snapshot, random.below(settings.keys)))
     });
     compare("hot get, each of its own snapshot", single, sled_get(), 4.0);
-    scan(settings, &runtime, &store, &sled);
     runtime.block_on(store.close()).expect("it closes");
     drop(store);
     let uncached = EmbeddedOptions {
@@ -102,14 +101,23 @@ pub(crate) fn now<F: Future>(runtime: &Runtime, future: F) -> F::Output {
     }
 }
 
-fn scan(settings: &Settings, runtime: &Runtime, store: &EmbeddedStore, sled: &sled::Db) {
-    runtime.block_on(store.folded()).expect("it folds");
+/// Scans over everything.
+pub(crate) fn scan(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let (ours, sleds) = (folder(), folder());
+    let sled = open_sled(sleds.path());
+    for number in 0..settings.keys {
+        sled.insert(key(number), &[b'v'; 64][..])
+            .expect("it is stored");
+    }
+    let store = open(ours.path(), everysec());
+    load(&runtime, &store, settings.keys);
     let limit = PageLimit {
         rows: 1000,
         bytes: 1 << 20,
     };
     let ours = rate(1, settings.time, |_, _| {
-        let snapshot = begin(runtime, store);
+        let snapshot = begin(&runtime, &store);
         let mut range = KeyRange {
             start: Bytes::from_static(b"d"),
             end: Bytes::from_static(b"e"),
@@ -137,4 +145,5 @@ fn scan(settings: &Settings, runtime: &Runtime, store: &EmbeddedStore, sled: &sl
         rows.count() as u64
     });
     compare("scan, rows", ours, sleds, 0.8);
+    runtime.block_on(store.close()).expect("it closes");
 }

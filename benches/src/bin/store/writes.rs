@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
-use luge_server::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store, Write, WriteSet};
+use luge_server::store::{
+    Commit, CommitOutcome, ReadPoint, Sequence, Store, Write, WriteSet, value,
+};
 use luge_server::transaction::{TimeToLive, Transaction, WriteLimits};
 use tokio::runtime::Runtime;
 
@@ -38,10 +40,10 @@ fn write(
     let mut place = Vec::with_capacity(17);
     place.push(b'd');
     place.extend_from_slice(&key(number));
-    let mut value = vec![b'v'; VALUE_BYTES];
-    value[..8].copy_from_slice(&salt.to_le_bytes());
+    let mut content = [b'v'; VALUE_BYTES];
+    content[..8].copy_from_slice(&salt.to_le_bytes());
     let put = Write::Put {
-        value: Bytes::from(value),
+        value: value(&content),
         expires_ms: 0,
     };
     let snapshot = now(runtime, store.begin(ReadPoint::Newest)).expect("it begins");
@@ -237,13 +239,16 @@ pub(crate) fn durability(settings: &Settings) {
     );
     let mut latencies = latencies.into_inner().expect("nobody panics");
     latencies.sort();
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize];
+    let at = |permille: usize| {
+        let place = latencies.len().saturating_sub(1) * permille / 1000;
+        latencies.get(place).copied().unwrap_or_default()
+    };
     println!(
         "latency of always: p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; one sync {:?}",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0),
+        at(500),
+        at(990),
+        at(999),
+        at(1000),
         one_sync(always_folder.path())
     );
     runtime.block_on(store.close()).expect("it closes");
@@ -262,7 +267,7 @@ fn one_sync(folder: &std::path::Path) -> Duration {
         })
         .collect();
     times.sort();
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// A transaction of two reads and two writes, by one thread.
@@ -285,8 +290,8 @@ pub(crate) fn transaction(settings: &Settings) {
         for key in &keys {
             let value = now(&runtime, transaction.get(key)).expect("it reads");
             let value = value.map_or_else(Bytes::new, |live| live.value);
-            let value = Bytes::copy_from_slice(&value);
-            now(&runtime, transaction.set(key, value, TimeToLive::Forever)).expect("it writes");
+            let copy = luge_server::store::value(&value);
+            now(&runtime, transaction.set(key, copy, TimeToLive::Forever)).expect("it writes");
         }
         let (snapshot, commit) = transaction.into_commit(false);
         let outcome = now(&runtime, store.commit(snapshot, commit)).expect("it commits");

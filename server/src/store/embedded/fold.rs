@@ -86,9 +86,9 @@ pub(super) fn fold(shared: &Shared, keys: &[Key], needed: Sequence) -> Result<()
         .collect();
     // A base that is being copied must know how new its rows may be before they are.
     shared.folded_through.fetch_max(needed, Ordering::AcqRel);
-    for Unfolded { key, version } in &batch {
-        shared.index.fold(key, version)?;
-    }
+    shared
+        .index
+        .fold_ordered(batch.iter().map(Unfolded::parts))?;
     shared.versions.folded(&batch);
     shared.room.notify_waiters();
     Ok(())

@@ -28,7 +28,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use sled::{IVec, Tree};
 
 use super::versions::Version;
-use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError};
+use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError, value};
 
 /// The longest part of a value in one record. 16 such records make a leaf, far below the 128 KiB
 /// at which sled resorts to separate files.
@@ -58,10 +58,11 @@ pub(super) struct Progress {
     pub(super) applied: Sequence,
 }
 
-/// A page as the index has it. A row whose record can't be read is an error in its place, which
-/// versions in memory overrule.
+/// A page as the index has it.
 pub(super) struct IndexPage {
-    pub(super) rows: Vec<(Bytes, Result<Entry, StoreError>)>,
+    pub(super) rows: Vec<(Bytes, Entry)>,
+    /// Rows whose record can't be read, by their place. What memory knows of the key overrules them.
+    pub(super) faults: Vec<(usize, StoreError)>,
     pub(super) is_exhausted: bool,
 }
 
@@ -133,7 +134,7 @@ impl Index {
         };
         let decoded = decode(key, &record)?;
         let value = match decoded.value {
-            Value::Inline(value) => Bytes::copy_from_slice(value),
+            Value::Inline(inline) => value(inline),
             Value::Chunked { length } => {
                 let mut value = BytesMut::new();
                 self.read_chunks(key, length, &mut value)?;
@@ -167,7 +168,7 @@ impl Index {
                 rows.next()
             }
         };
-        let mut page = PageBuilder::default();
+        let mut page = PageBuilder::new(limit);
         let is_exhausted = loop {
             if page.is_full(limit) {
                 break false;
@@ -176,14 +177,26 @@ impl Index {
             let (key, record) = row.map_err(storage)?;
             page.add(self, key.get(1..).unwrap_or_default(), &record, keys_only);
         };
-        Ok(IndexPage {
-            rows: page.finish(),
-            is_exhausted,
-        })
+        Ok(page.finish(is_exhausted))
+    }
+
+    /// Makes the index have these versions of these keys, which are in order, and no others.
+    ///
+    /// Every other key first, and then those between them: a leaf that sled's keys reach in order is
+    /// split when it has 17, and its lower half of 8 never grows again. So the first half of the keys
+    /// leaves room for just the second, and scans find half as many leaves.
+    pub(super) fn fold_ordered<'a>(
+        &self,
+        batch: impl Iterator<Item = (&'a [u8], &'a Version)> + Clone,
+    ) -> Result<(), StoreError> {
+        let first = batch.clone().step_by(2);
+        let second = batch.skip(1).step_by(2);
+        let mut all = first.chain(second);
+        all.try_for_each(|(key, version)| self.fold(key, version))
     }
 
     /// Makes the index have this version of the key, and no other.
-    pub(super) fn fold(&self, key: &[u8], version: &Version) -> Result<(), StoreError> {
+    fn fold(&self, key: &[u8], version: &Version) -> Result<(), StoreError> {
         let place = entry_key(key);
         let new_expiry = version.value.as_ref().map_or(0, |_| version.expires_ms);
         let (replaced, new_chunks) = match &version.value {
@@ -278,20 +291,32 @@ impl Index {
 }
 
 /// Collects a page in one piece of memory: two allocations a row would cost as much as the look-up.
-#[derive(Default)]
 struct PageBuilder {
     bytes: BytesMut,
     rows: Vec<Place>,
+    faults: Vec<(usize, StoreError)>,
 }
 
 /// Where a row lies in the page's memory.
 struct Place {
     key_end: usize,
     end: usize,
-    head: Result<(Sequence, Millis), StoreError>,
+    version: Sequence,
+    expires_ms: Millis,
 }
 
 impl PageBuilder {
+    fn new(limit: PageLimit) -> Self {
+        const ROW_BYTES: usize = 96;
+        const MAX_ROWS: usize = 1024;
+        let rows = limit.rows.min(MAX_ROWS);
+        Self {
+            bytes: BytesMut::with_capacity((rows * ROW_BYTES).min(limit.bytes)),
+            rows: Vec::with_capacity(rows),
+            faults: Vec::new(),
+        }
+    }
+
     fn is_full(&self, limit: PageLimit) -> bool {
         !self.rows.is_empty() && (self.rows.len() >= limit.rows || self.bytes.len() >= limit.bytes)
     }
@@ -307,28 +332,37 @@ impl PageBuilder {
             }
             Ok((record.version, record.expires_ms))
         });
+        let (version, expires_ms) = head.unwrap_or_else(|fault| {
+            self.faults.push((self.rows.len(), fault));
+            (0, 0)
+        });
         self.rows.push(Place {
             key_end,
             end: self.bytes.len(),
-            head,
+            version,
+            expires_ms,
         });
     }
 
-    fn finish(self) -> Vec<(Bytes, Result<Entry, StoreError>)> {
+    fn finish(self, is_exhausted: bool) -> IndexPage {
         let bytes = self.bytes.freeze();
         let mut start = 0;
         let rows = self.rows.into_iter().map(|place| {
             let key = bytes.slice(start..place.key_end);
             let value = bytes.slice(place.key_end..place.end);
             start = place.end;
-            let entry = place.head.map(|(version, expires_ms)| Entry {
+            let entry = Entry {
                 value,
-                version,
-                expires_ms,
-            });
+                version: place.version,
+                expires_ms: place.expires_ms,
+            };
             (key, entry)
         });
-        rows.collect()
+        IndexPage {
+            rows: rows.collect(),
+            faults: self.faults,
+            is_exhausted,
+        }
     }
 }
 

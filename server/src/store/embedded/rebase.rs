@@ -163,14 +163,15 @@ pub(super) fn copy_rows(
             return Ok(true);
         };
         range.start = successor(last);
-        for (key, entry) in &page.rows {
+        let mut faults = page.faults.into_iter().peekable();
+        for (at, (key, entry)) in page.rows.iter().enumerate() {
             let again;
-            let entry = match entry {
-                Ok(entry) => Some(entry),
-                Err(_) => {
+            let entry = match faults.next_if(|(place, _)| *place == at) {
+                Some(_) => {
                     again = read_again(index, key).map_err(io::Error::other)?;
                     again.as_ref()
                 }
+                None => Some(entry),
             };
             let Some(entry) = entry else { continue };
             let row = Row {

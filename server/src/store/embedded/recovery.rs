@@ -21,7 +21,7 @@ use super::shared::{Acks, Ending, Shared};
 use super::snapshots::Snapshots;
 use super::versions::{Unfolded, Version, Versions};
 use super::{EmbeddedOptions, SKIP_AFTER_UNCLEAN_STOP};
-use crate::store::{Clock, Millis, Sequence, StoreError};
+use crate::store::{Clock, Millis, Sequence, StoreError, value};
 
 /// The buffer through which copies are read.
 const READ_BYTES: usize = 256 << 10;
@@ -263,14 +263,19 @@ impl<'a> Redo<'a> {
 
     /// Rows of a copy: they come in order, and go to the index as they are.
     pub(super) fn rows(&mut self, rows: &Rows) -> Result<(), RecoveryError> {
-        for row in rows.iter() {
-            let version = Version {
-                sequence: row.version,
-                expires_ms: row.expires_ms,
-                value: Some(Bytes::copy_from_slice(row.value)),
-            };
-            self.index.fold(row.key, &version)?;
-        }
+        let versions: Vec<(&[u8], Version)> = rows
+            .iter()
+            .map(|row| {
+                let version = Version {
+                    sequence: row.version,
+                    expires_ms: row.expires_ms,
+                    value: Some(value(row.value)),
+                };
+                (row.key, version)
+            })
+            .collect();
+        let parts = versions.iter().map(|(key, version)| (*key, version));
+        self.index.fold_ordered(parts)?;
         Ok(())
     }
 
@@ -281,9 +286,7 @@ impl<'a> Redo<'a> {
             let (sequence, writes) = commit?;
             for (key, change) in writes {
                 let (value, expires_ms) = match change {
-                    Change::Put { value, expires_ms } => {
-                        (Some(Bytes::copy_from_slice(value)), expires_ms)
-                    }
+                    Change::Put { value, expires_ms } => (Some(self::value(value)), expires_ms),
                     Change::Delete | Change::Expire => (None, 0),
                 };
                 let version = Version {
@@ -313,9 +316,7 @@ impl<'a> Redo<'a> {
                 .iter()
                 .filter_map(|key| self.versions.to_fold(key, Sequence::MAX))
                 .collect();
-            for Unfolded { key, version } in &batch {
-                self.index.fold(key, version)?;
-            }
+            self.index.fold_ordered(batch.iter().map(Unfolded::parts))?;
             self.versions.folded(&batch);
         }
     }

@@ -315,14 +315,18 @@ impl Shared {
             })
             .collect();
         let found = self.index.page(&range, is_reverse, keys_only, limit)?;
-        let IndexPage { rows, is_exhausted } = found;
+        let IndexPage {
+            rows,
+            faults,
+            is_exhausted,
+        } = found;
         let reached = match rows.last() {
             Some((last, _)) if !is_exhausted => Some(last.clone()),
             _ if is_all => None,
-            _ if is_reverse => Some(range.start.clone()),
+            _ if is_reverse => Some(range.start),
             _ => known_end(&range),
         };
-        let rows = merge(rows, known, reached.as_ref(), is_reverse)?;
+        let rows = merge(rows, faults, known, reached.as_ref(), is_reverse)?;
         Ok(Page { rows, reached })
     }
 }
@@ -333,16 +337,23 @@ fn known_end(range: &KeyRange) -> Option<Bytes> {
     Some(range.end.slice(..last))
 }
 
-/// Joins two ordered rows of keys; what memory knows overrules the index.
+/// Joins two ordered rows of keys; what memory knows overrules the index, and what is wrong with a row
+/// that it overrules does not matter.
 fn merge(
-    rows: Vec<(Bytes, Result<Entry, StoreError>)>,
+    rows: Vec<(Bytes, Entry)>,
+    faults: Vec<(usize, StoreError)>,
     known: Vec<(Bytes, Option<Entry>)>,
     reached: Option<&Bytes>,
     is_reverse: bool,
 ) -> Result<Vec<(Bytes, Entry)>, StoreError> {
+    for (at, fault) in faults {
+        let key = rows.get(at).map(|(key, _)| key);
+        if !known.iter().any(|(known, _)| Some(known) == key) {
+            return Err(fault);
+        }
+    }
     if known.is_empty() {
-        let rows = rows.into_iter().map(|(key, entry)| Ok((key, entry?)));
-        return rows.collect();
+        return Ok(rows);
     }
     let is_before = |left: &Bytes, right: &Bytes| {
         if is_reverse {
@@ -363,7 +374,7 @@ fn merge(
         }
         match known.next_if(|it| it.0 == key) {
             Some((_, known_entry)) => merged.extend(known_entry.map(|entry| (key, entry))),
-            None => merged.push((key, entry?)),
+            None => merged.push((key, entry)),
         }
     }
     merged.extend(known.filter_map(|(key, entry)| Some((key, entry?))));

@@ -3,8 +3,7 @@
 //!
 //! ```text
 //!   shard (by the key's hash)                        order (by key)
-//!     table: hash → slot number                        the keys that have something sled has not
-//!     slots: key, newest version, older versions
+//!     slots: key, newest version, older versions       the keys that have something sled has not
 //! ```
 //!
 //! A slot is *unfolded* while its newest version is not in sled. It is *whole* if nothing that can be
@@ -29,7 +28,7 @@ use super::snapshots::Views;
 use crate::store::{Entry, KeyRange, Millis, Sequence};
 
 /// Parts of the map, each with a lock of its own: many beside the threads that a server runs.
-const SHARDS: usize = 64;
+const SHARDS: usize = 256;
 
 /// What a slot costs beside a long key and its value: the slot, its place in the table, and the head of
 /// the value.
@@ -78,9 +77,8 @@ struct Slot {
 
 #[derive(Default)]
 struct Shard {
-    table: HashTable<u32>,
-    slots: Vec<Option<Slot>>,
-    free: Vec<u32>,
+    slots: HashTable<Slot>,
+    /// The place in the table that the search for places has come to.
     hand: usize,
     cached_bytes: usize,
 }
@@ -102,6 +100,12 @@ pub(super) struct Versions {
 pub(super) struct Unfolded {
     pub(super) key: Key,
     pub(super) version: Version,
+}
+
+impl Unfolded {
+    pub(super) fn parts(&self) -> (&[u8], &Version) {
+        (&self.key, &self.version)
+    }
 }
 
 impl Version {
@@ -199,7 +203,10 @@ impl Versions {
         let Some(slot) = shard.find(hash, key) else {
             return Known::InIndex;
         };
-        slot.is_touched = true;
+        // Most are touched already, and a write would take the line from other readers.
+        if !slot.is_touched {
+            slot.is_touched = true;
+        }
         match slot.seen_at(snapshot) {
             Some(version) => Known::Seen(version.entry()),
             // Nothing older can be read, so the key was not there.
@@ -337,7 +344,7 @@ impl Versions {
         }
         shard.cached_bytes += bytes;
         shard.insert(hash, slot, &self.hasher);
-        shard.evict(self.max_cached_bytes, &self.hasher);
+        shard.evict(self.max_cached_bytes);
     }
 
     /// Unfolded keys behind `cursor`, in order: where a fold goes on.
@@ -389,7 +396,7 @@ impl Versions {
             let bytes = slot.bytes();
             self.unfolded_bytes.fetch_sub(bytes, Ordering::Relaxed);
             shard.cached_bytes += bytes;
-            shard.evict(self.max_cached_bytes, &self.hasher);
+            shard.evict(self.max_cached_bytes);
             drop(shard);
             order.remove(key);
             self.set_expiry(key, expiry, None);
@@ -438,62 +445,35 @@ impl Versions {
 
 impl Shard {
     fn find(&mut self, hash: u64, key: &[u8]) -> Option<&mut Slot> {
-        let slots = &self.slots;
-        let at = *self.table.find(hash, |at| {
-            slot(slots, *at).is_some_and(|slot| slot.key[..] == *key)
-        })?;
-        self.slots.get_mut(at as usize)?.as_mut()
+        self.slots.find_mut(hash, |slot| slot.key[..] == *key)
     }
 
     fn insert(&mut self, hash: u64, new: Slot, hasher: &DefaultHashBuilder) {
-        let at = if let Some(at) = self.free.pop() {
-            if let Some(place) = self.slots.get_mut(at as usize) {
-                *place = Some(new);
-            }
-            at
-        } else {
-            self.slots.push(Some(new));
-            u32::try_from(self.slots.len() - 1).expect("4 billion slots do not fit into memory")
-        };
-        let slots = &self.slots;
-        self.table.insert_unique(hash, at, |at| {
-            slot(slots, *at).map_or(0, |slot| hasher.hash_one(&slot.key[..]))
-        });
+        self.slots
+            .insert_unique(hash, new, |slot| hasher.hash_one(&slot.key[..]));
     }
 
     /// Lets go of what was not looked at lately, until the cache is within its bound.
-    fn evict(&mut self, max_cached_bytes: usize, hasher: &DefaultHashBuilder) {
+    fn evict(&mut self, max_cached_bytes: usize) {
         let mut steps = 0;
         while self.cached_bytes > max_cached_bytes && steps < MAX_EVICTION_STEPS {
             steps += 1;
             self.hand += 1;
-            if self.hand >= self.slots.len() {
+            if self.hand >= self.slots.num_buckets() {
                 self.hand = 0;
             }
-            let Some(place) = self.slots.get_mut(self.hand) else {
-                return;
+            let Ok(mut place) = self.slots.get_bucket_entry(self.hand) else {
+                continue;
             };
-            let Some(slot) = place else { continue };
-            if slot.is_unfolded {
+            let slot = place.get_mut();
+            if slot.is_unfolded || std::mem::take(&mut slot.is_touched) {
                 continue;
             }
-            if std::mem::take(&mut slot.is_touched) {
-                continue;
-            }
-            let hash = hasher.hash_one(&slot.key[..]);
-            self.cached_bytes = self.cached_bytes.saturating_sub(slot.bytes());
-            *place = None;
-            let hand = self.hand;
-            if let Ok(entry) = self.table.find_entry(hash, |at| *at as usize == hand) {
-                let (at, _) = entry.remove();
-                self.free.push(at);
-            }
+            let bytes = slot.bytes();
+            self.cached_bytes = self.cached_bytes.saturating_sub(bytes);
+            place.remove();
         }
     }
-}
-
-fn slot(slots: &[Option<Slot>], at: u32) -> Option<&Slot> {
-    slots.get(at as usize)?.as_ref()
 }
 
 fn weight(version: &Version) -> usize {
