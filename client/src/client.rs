@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use luge_protocol::{
-    Command, Durability, HelloReply, InfoReply, NoArguments, Options, Request, Response,
-    ServerLimits,
+    Command, Durability, HelloReply, InfoReply, NoArguments, Options, Request, RequestId, Response,
+    ServerLimits, Stop,
 };
 use serde::de::DeserializeOwned;
 
 use crate::builder::{ClientBuilder, within};
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::stream::Sink;
 
 /// A connection to a server.
 ///
@@ -142,6 +143,43 @@ impl Shared {
         command: Command<'_>,
         options: Options,
     ) -> Result<R, Error> {
+        let (id, body) = self.encode(command, options)?;
+        let body = self.connection.exchange(id, body).await?;
+        let response =
+            Response::<R>::decode(&body).map_err(|error| Error::Protocol(error.message))?;
+        response.outcome.map_err(Error::Server)
+    }
+
+    /// Sends a request whose responses go to the sink.
+    pub(crate) async fn begin(
+        &self,
+        command: Command<'_>,
+        options: Options,
+        sink: Sink,
+    ) -> Result<RequestId, Error> {
+        let (id, body) = self.encode(command, options)?;
+        self.connection.begin(id, body, sink).await?;
+        Ok(id)
+    }
+
+    /// Passes over what still comes of a stream.
+    pub(crate) fn forget(&self, id: RequestId) {
+        self.connection.forget(id);
+    }
+
+    /// The same, and stops it, without waiting.
+    pub(crate) fn abandon(&self, id: RequestId) {
+        let stop = Command::Stop(Stop { id });
+        if let Ok((stop_id, body)) = self.encode(stop, Options::default()) {
+            self.connection.abandon(id, stop_id, body);
+        }
+    }
+
+    fn encode(
+        &self,
+        command: Command<'_>,
+        options: Options,
+    ) -> Result<(RequestId, Vec<u8>), Error> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let body = Request {
             id,
@@ -150,10 +188,7 @@ impl Shared {
         }
         .encode();
         self.check_length(body.len())?;
-        let body = self.connection.exchange(id, body).await?;
-        let response =
-            Response::<R>::decode(&body).map_err(|error| Error::Protocol(error.message))?;
-        response.outcome.map_err(Error::Server)
+        Ok((id, body))
     }
 
     fn check_length(&self, bytes: usize) -> Result<(), Error> {

@@ -7,14 +7,15 @@
 //!
 //! Everything is bounded: a request enters only with a permit, which its entry in `pending` gives
 //! back when the response has come. So a request that nobody waits for any more still counts, as it
-//! still occupies the server.
+//! still occupies the server. A stream gives its permit back with its first response; what arrives of
+//! it has a bound of its own, and the server bounds their number.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use luge_protocol::{FrameCodec, FrameError, RequestId, Response, response_id};
+use luge_protocol::{FrameCodec, FrameError, RequestId, Response, is_last_of_stream, response_id};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -23,6 +24,7 @@ use tokio::task::AbortHandle;
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::error::Error;
+use crate::stream::Sink;
 
 /// How many bytes of frames are gathered before they are written.
 const WRITE_BATCH_BYTES: usize = 64 << 10;
@@ -60,15 +62,42 @@ impl Connection {
     ///
     /// The id must not be in use on this connection.
     pub(crate) async fn exchange(&self, id: RequestId, body: Vec<u8>) -> Result<Bytes, Error> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::Closed)?;
+        let permit = self.permit().await?;
         let (reply, response) = oneshot::channel();
-        self.pending.enter(id, Waiting { reply, permit })?;
+        self.pending.enter(id, Waiting::One { reply, permit })?;
         // The writer ends only together with everything that is pending, so the error arrives there.
         let _ = self.queue.send(body);
         response.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// Sends a body whose responses, all of the same id, go to the sink.
+    pub(crate) async fn begin(
+        &self,
+        id: RequestId,
+        body: Vec<u8>,
+        sink: Sink,
+    ) -> Result<(), Error> {
+        let permit = Some(self.permit().await?);
+        self.pending.enter(id, Waiting::Many { sink, permit })?;
+        let _ = self.queue.send(body);
+        Ok(())
+    }
+
+    /// Passes over the responses that are still to come with this id.
+    pub(crate) fn forget(&self, id: RequestId) {
+        self.pending.forget(id);
+    }
+
+    /// The same, and sends a request that stops them, whose response is passed over, too.
+    pub(crate) fn abandon(&self, id: RequestId, stop: RequestId, body: Vec<u8>) {
+        if self.pending.forget(id) && self.pending.enter(stop, Waiting::Nobody).is_ok() {
+            let _ = self.queue.send(body);
+        }
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        permit.map_err(|_| Error::Closed)
     }
 }
 
@@ -80,13 +109,21 @@ impl Drop for Connection {
     }
 }
 
-/// One who waits for a response.
+/// Who waits for a response. The permit is given back when this is dropped.
 #[derive(Debug)]
-struct Waiting {
-    reply: oneshot::Sender<Result<Bytes, Error>>,
-    /// Given back when this is dropped.
-    #[expect(dead_code, reason = "held for its drop")]
-    permit: OwnedSemaphorePermit,
+enum Waiting {
+    One {
+        reply: oneshot::Sender<Result<Bytes, Error>>,
+        #[expect(dead_code, reason = "held for its drop")]
+        permit: OwnedSemaphorePermit,
+    },
+    /// Until the last response of a stream.
+    Many {
+        sink: Sink,
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    /// Until the last response, too.
+    Nobody,
 }
 
 /// The requests that have no response yet, and why there will be none.
@@ -113,15 +150,47 @@ impl Pending {
     }
 
     /// Hands a response to the one who waits for it, who may have gone.
-    fn answer(&self, id: RequestId, body: Bytes) -> Result<(), Error> {
-        let waiting = self.lock().waiting.remove(&id);
-        let Some(waiting) = waiting else {
-            return Err(Error::Protocol(format!(
-                "a response to request {id}, which is not under way"
-            )));
-        };
-        let _ = waiting.reply.send(Ok(body));
+    async fn answer(&self, id: RequestId, body: Bytes) -> Result<(), Error> {
+        if let Some(sink) = self.find(id, &body)?
+            && !sink.send(body).await
+        {
+            self.forget(id);
+        }
         Ok(())
+    }
+
+    /// Answers the stream that the response belongs to; what is no stream's is dealt with at once.
+    fn find(&self, id: RequestId, body: &Bytes) -> Result<Option<Sink>, Error> {
+        let mut state = self.lock();
+        let sink = match state.waiting.get_mut(&id) {
+            None => {
+                return Err(Error::Protocol(format!(
+                    "a response to request {id}, which is not under way"
+                )));
+            }
+            Some(Waiting::One { .. }) => {
+                if let Some(Waiting::One { reply, .. }) = state.waiting.remove(&id) {
+                    let _ = reply.send(Ok(body.clone()));
+                }
+                return Ok(None);
+            }
+            Some(Waiting::Many { sink, permit }) => {
+                *permit = None;
+                Some(sink.clone())
+            }
+            Some(Waiting::Nobody) => None,
+        };
+        if is_last_of_stream(body) {
+            state.waiting.remove(&id);
+        }
+        Ok(sink)
+    }
+
+    /// Leaves a stream without anybody who waits for it; answers whether it had not ended.
+    fn forget(&self, id: RequestId) -> bool {
+        let mut state = self.lock();
+        let found = state.waiting.get_mut(&id);
+        found.map(|waiting| *waiting = Waiting::Nobody).is_some()
     }
 
     /// Tells everyone, now and later, that the connection has ended.
@@ -129,7 +198,13 @@ impl Pending {
         let mut state = self.lock();
         state.ended.get_or_insert_with(|| error.clone());
         for (_, waiting) in state.waiting.drain() {
-            let _ = waiting.reply.send(Err(error.clone()));
+            match waiting {
+                Waiting::One { reply, .. } => {
+                    let _ = reply.send(Err(error.clone()));
+                }
+                Waiting::Many { sink, .. } => sink.fail(error.clone()),
+                Waiting::Nobody => {}
+            }
         }
     }
 
@@ -156,7 +231,7 @@ async fn read_responses(
     let mut buffer = BytesMut::new();
     loop {
         while let Some(body) = codec.decode(&mut buffer).map_err(frame_error)? {
-            dispatch(body, pending)?;
+            dispatch(body, pending).await?;
         }
         buffer.reserve(READ_BYTES);
         if socket.read_buf(&mut buffer).await.map_err(broken)? == 0 {
@@ -165,10 +240,10 @@ async fn read_responses(
     }
 }
 
-fn dispatch(body: Bytes, pending: &Pending) -> Result<(), Error> {
+async fn dispatch(body: Bytes, pending: &Pending) -> Result<(), Error> {
     let id = response_id(&body).map_err(|error| Error::Protocol(error.message))?;
     if id != 0 {
-        return pending.answer(id, body);
+        return pending.answer(id, body).await;
     }
     // Our ids begin with 1: this is about the connection, which the server closes.
     let response = Response::<()>::decode(&body).map_err(|error| Error::Protocol(error.message))?;

@@ -51,6 +51,15 @@ pub enum Error {
     /// A module in text form can't be translated. Nothing was sent.
     #[error("the module's text can't be translated: {0}")]
     Wat(String),
+    /// Too much of a watch arrived without being taken, and the watch was ended.
+    #[error("the watch was not read for too long, and was ended; it can go on from {from}")]
+    Behind {
+        /// The first commit that was not handed out.
+        from: u64,
+    },
+    /// A backup can't be written to where it should go.
+    #[error("the copy can't be written")]
+    Write(#[source] Arc<io::Error>),
     /// The server answered with an error.
     #[error("{0}")]
     Server(ErrorReply),
@@ -75,6 +84,16 @@ impl Error {
         match self {
             Self::Server(reply) => reply.2.as_deref(),
             _ => None,
+        }
+    }
+
+    /// Where a watch that ended so can go on: the `from` of another one. Some commits before it may
+    /// be lost only where the code is `too_old` or `too_large`.
+    #[must_use]
+    pub fn resume_from(&self) -> Option<u64> {
+        match self {
+            Self::Behind { from } => Some(*from),
+            other => other.details()?.sequence,
         }
     }
 

@@ -36,6 +36,28 @@
 //! # }
 //! ```
 //!
+//! A [`Watch`] follows what is committed, and goes on where another one ended:
+//!
+//! ```no_run
+//! # async fn example(client: luge_client::Client) -> Result<(), luge_client::Error> {
+//! use luge_client::{Error, WatchOptions};
+//!
+//! let mut options = WatchOptions::default();
+//! loop {
+//!     let mut watch = client.watch("user:", options).await?;
+//!     let error: Error = loop {
+//!         match watch.next().await {
+//!             Ok(Some(commit)) => println!("{} changes in {}", commit.changes.len(), commit.sequence),
+//!             Ok(None) => return Ok(()),
+//!             Err(error) => break error,
+//!         }
+//!     };
+//!     // Too slow: nothing is lost. With `too_old`, what was before has to be read anew.
+//!     options.from = Some(error.resume_from().ok_or(error)?);
+//! }
+//! # }
+//! ```
+//!
 //! The server's answers that are errors are [`Error::Server`]; [`Error::code`] tells them apart:
 //!
 //! ```no_run
@@ -55,6 +77,7 @@
 //! # }
 //! ```
 
+mod backup;
 mod batch;
 mod bounded;
 mod builder;
@@ -65,6 +88,8 @@ mod data;
 mod error;
 mod module;
 mod scan;
+mod stream;
+mod watch;
 
 pub use batch::Batch;
 pub use builder::ClientBuilder;
@@ -72,10 +97,11 @@ pub use client::Client;
 pub use data::{Expiry, RangeDeletion, SetOptions, SetOutcome, Sum, TimeToLive, Versioned};
 pub use error::{Error, Rejected};
 pub use luge_protocol::{
-    Command, Condition, DEFAULT_PORT, ErrorCode, ErrorDetails, ErrorReply, Found, HelloReply,
-    HookCommand, HookDescription, HookOverride, IncrReply, InfoReply, Key, LimitsRequest,
-    ModuleDescription, ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription,
-    ServerLimits, SetReply,
+    ChangeKind, Command, Condition, DEFAULT_PORT, ErrorCode, ErrorDetails, ErrorReply, Found,
+    HelloReply, HookCommand, HookDescription, HookOverride, IncrReply, InfoReply, Key, KeyChange,
+    LimitsRequest, ModuleDescription, ModuleSummary, OnFailure, OperationReply, Phase,
+    ProcedureDescription, ServerLimits, SetReply,
 };
 pub use module::PushOptions;
 pub use scan::{Entry, Keys, Page, ScanOptions, Scanner};
+pub use watch::{Commit, Watch, WatchOptions};

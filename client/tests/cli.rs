@@ -420,3 +420,66 @@ async fn wrong_usage_exits_2_and_says_what_is_wrong() {
         assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
     }
 }
+
+#[tokio::test]
+async fn changes_are_printed_one_a_line() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    let first = client.set("user:1", "Ada\tL.").await.unwrap();
+    client.set("other", "x").await.unwrap();
+    client.del(&["user:1"]).await.unwrap();
+    let from = first.to_string();
+    let lines = format!(
+        "{first}\tset\tuser:1\tAda\\tL.\n{}\tdel\tuser:1\n",
+        first + 2
+    );
+    luge(address, ["watch", "user:", "--from", &from, "--count", "2"])
+        .await
+        .prints(&lines);
+    let keys = ["watch", "--keys-only", "--from", &from, "--count", "1"];
+    luge(address, keys)
+        .await
+        .prints(&format!("{first}\tset\tuser:1\n"));
+    let json = ["watch", "--json", "--from", &from, "--count", "1"];
+    assert_eq!(
+        luge(address, json).await.json(),
+        json!({ "sequence": first, "change": "set", "key": "user:1", "value": "Ada\tL.", "expires_ms": null })
+    );
+    let ahead = luge(address, ["watch", "--from", "1000000"]).await;
+    ahead.fails("error: bad_request: the sequence 1000000 lies ahead of");
+    let hint = format!("  to go on: --from {}\n", first + 3);
+    assert!(ahead.stderr.ends_with(&hint), "{}", ahead.stderr);
+}
+
+#[tokio::test]
+async fn a_backup_has_its_name_once_it_is_whole_and_replaces_nothing_unasked() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    client.set("k", "v").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy");
+    let name = file.to_str().unwrap();
+    let printed = luge(address, ["backup", name]).await;
+    let copy = std::fs::read(&file).unwrap();
+    printed.prints(&format!("{name}: {} bytes\n", copy.len()));
+    let mut expected = Vec::new();
+    client.backup(&mut expected).await.unwrap();
+    assert_eq!(copy.len(), expected.len());
+    let again = luge(address, ["backup", name]).await;
+    again.fails(&format!(
+        "error: file: {name} is there already; --force replaces it"
+    ));
+    client.set("l", "v").await.unwrap();
+    let forced = luge(address, ["backup", name, "--force", "--json"])
+        .await
+        .json();
+    assert!(forced["bytes"].as_u64().unwrap() > copy.len() as u64);
+    let nowhere = folder.path().join("none/copy");
+    luge(address, ["backup", nowhere.to_str().unwrap()])
+        .await
+        .fails("error: file: ");
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 1, "only the copy");
+}

@@ -54,7 +54,14 @@ fn the_readme_lists_every_command_and_every_option() {
     for command in listed(&commands).union(&listed(&modules)) {
         assert!(shown.contains(command), "{command} is not in the README");
     }
-    for command in [&["set"][..], &["scan"], &["call"], &["module", "push"]] {
+    for command in [
+        &["set"][..],
+        &["scan"],
+        &["call"],
+        &["watch"],
+        &["backup"],
+        &["module", "push"],
+    ] {
         let help = help(command).unwrap();
         let options = help
             .lines()

@@ -140,6 +140,9 @@ pub struct ErrorDetails {
     /// The current version of that key, 0 where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// With a `watch` that ended: the first commit that was not told, to give as `from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
     /// The module whose function was called.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,

@@ -25,6 +25,7 @@ mod module;
 mod reply;
 mod request;
 mod response;
+mod stream;
 
 pub use arguments::{
     Batch, Call, CallsKill, Check, Condition, Del, Exists, Expire, Get, Hello, Incr, Logs, Mget,
@@ -45,6 +46,7 @@ pub use reply::{
 };
 pub use request::{Command, Durability, Options, Request, RequestId};
 pub use response::{Response, response_id};
+pub use stream::{ChangeKind, KeyChange, WatchEvent, is_last_of_stream};
 
 /// The version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: u32 = 1;

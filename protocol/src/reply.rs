@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::list::list;
-use crate::{ModuleDescription, ModuleSummary};
+use crate::{ModuleDescription, ModuleSummary, WatchEvent};
 
 /// Any reply, for encoding. Which one it is follows from the command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,7 +45,11 @@ pub enum Reply {
     Module(Box<ModuleDescription>),
     /// Of `module.list`.
     Modules(Vec<ModuleSummary>),
-    /// Of commands that only succeed: nil.
+    /// Of `watch`, one of many.
+    Event(WatchEvent),
+    /// Of `backup`, one of many: the next bytes of the copy.
+    Piece(Bytes),
+    /// Of commands that only succeed, and at the end of a stream: nil.
     Done(()),
 }
 

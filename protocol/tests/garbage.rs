@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use common::cases;
 use luge_protocol::{
     Command, Found, Get, HelloReply, Key, ModuleDescription, Request, Response, ScanReply, Set,
-    Value, response_id,
+    Value, WatchEvent, is_last_of_stream, response_id,
 };
 use proptest::prelude::*;
 
@@ -26,6 +26,8 @@ fn decode_as_everything(bytes: &[u8]) {
     let _ = Response::<HelloReply>::decode(bytes);
     let _ = Response::<ModuleDescription>::decode(bytes);
     let _ = Response::<ScanReply>::decode(bytes);
+    let _ = Response::<Option<WatchEvent>>::decode(bytes);
+    let _ = is_last_of_stream(bytes);
 }
 
 /// A request that is well formed up to the arguments, which are `arguments`.

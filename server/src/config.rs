@@ -137,6 +137,14 @@ settings! {
         "a frame must arrive in this time from its first byte on, so that slow senders do not hold buffers";
     write_timeout_ms: u64 = 30_000, "ms",
         "a client that takes less than 64 KiB of its replies in so long is closed";
+    max_streams: usize = 16, "streams",
+        "watches and backups of one connection at once; one more is told `overloaded`";
+    max_all_streams: usize = 4_096, "streams",
+        "the same of all connections together; each may hold some 256 KiB of changes that were read and not yet told";
+    watch_timeout_ms: u64 = 10_000, "ms",
+        "a watcher that does not take a change in so long is cut off, and told where it can go on";
+    watch_progress_ms: u64 = 60_000, "ms",
+        "a watcher that was told nothing for so long is told how far it knows everything, which also shows that it is there";
     stop_timeout_ms: u64 = 10_000, "ms",
         "what runs when the server is told to stop may take this long to finish";
 
@@ -334,12 +342,16 @@ impl Config {
                 self.max_unread_bytes, self.max_frame_bytes
             ));
         }
+        let progress_ms = usize::try_from(self.watch_progress_ms).unwrap_or(usize::MAX);
         let at_least_one = [
+            ("watch_progress_ms", progress_ms),
             ("max_connections", self.max_connections),
             ("max_unread_replies", self.max_unread_replies),
             ("max_unfolded_bytes", self.max_unfolded_bytes),
             ("max_running_calls", self.max_running_calls),
             ("max_instances", self.max_instances as usize),
+            ("max_streams", self.max_streams),
+            ("max_all_streams", self.max_all_streams),
             ("max_page_entries", self.max_page_entries),
             ("max_request_keys", self.max_request_keys),
         ];

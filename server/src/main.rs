@@ -1,4 +1,4 @@
-//! `luge-server`: serves, demonstrates, and tells its configuration.
+//! `luge-server`: serves, demonstrates, tells its configuration, checks and restores data folders.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 mod demo;
+mod folders;
 mod show;
 
 /// A key-value server that its clients program in WebAssembly.
@@ -34,6 +35,18 @@ enum Command {
     Config(SettingFlags),
     /// Show what Luge does, with a server of its own in a temporary folder.
     Demo,
+    /// Check everything that a data folder holds, and change nothing. No server may have it open.
+    Check {
+        /// Where the data lies.
+        folder: PathBuf,
+    },
+    /// Make a data folder out of a backup, which is checked as a whole before.
+    Restore {
+        /// What `luge backup` wrote.
+        backup: PathBuf,
+        /// Where the data should lie: an empty folder, or one that is not there yet.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -102,6 +115,8 @@ fn main() -> ExitCode {
             .map_err(|error| error.to_string())
             .and_then(|config| show::config(&config)),
         Some(Command::Demo) => demo::run(),
+        Some(Command::Check { folder }) => folders::check(folder),
+        Some(Command::Restore { backup, folder }) => folders::restore(backup, folder),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

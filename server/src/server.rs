@@ -187,6 +187,8 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
         ceilings,
         phase_cpu: Duration::from_millis(config.phase_cpu_ms),
         max_running: config.max_running_calls,
+        max_streams: config.max_streams,
+        max_all_streams: config.max_all_streams,
         max_shared_attempts: config.max_shared_attempts,
         durability: config.durability.to_string(),
         syncs_always: config.durability == DurabilitySetting::Always,
@@ -240,6 +242,8 @@ pub(crate) fn net_options(config: &Config) -> NetOptions {
         idle_timeout: Duration::from_millis(config.idle_timeout_ms),
         frame_timeout: Duration::from_millis(config.frame_timeout_ms),
         write_timeout: Duration::from_millis(config.write_timeout_ms),
+        watch_timeout: Duration::from_millis(config.watch_timeout_ms),
+        watch_progress: Duration::from_millis(config.watch_progress_ms),
         stop_timeout: Duration::from_millis(config.stop_timeout_ms),
     }
 }

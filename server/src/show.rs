@@ -28,6 +28,14 @@ pub(crate) fn config(config: &Config) -> Result<(), String> {
         writeln!(text, "\n# {}{unit}\n{} = {value}", field.reason, field.name)
             .expect("a String takes the text");
     }
+    print(&text)
+}
+
+/// Prints a text.
+///
+/// # Errors
+/// Standard output can't be written.
+pub(crate) fn print(text: &str) -> Result<(), String> {
     match std::io::stdout().write_all(text.as_bytes()) {
         // The reader has what it wanted, as `head` does.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use luge_protocol::{
-    CallReply, DelReply, ErrorCode, ErrorDetails, ErrorReply, Found, HelloReply, HookCommand,
-    HookDescription, IncrReply, InfoReply, LimitsRequest, ModuleDescription, ModuleSummary,
-    OnFailure, OperationReply, Phase, ProcedureDescription, Reply, Response, ScanEntry, ScanReply,
-    ServerLimits, SetReply,
+    CallReply, ChangeKind, DelReply, ErrorCode, ErrorDetails, ErrorReply, Found, HelloReply,
+    HookCommand, HookDescription, IncrReply, InfoReply, KeyChange, LimitsRequest,
+    ModuleDescription, ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription,
+    Reply, Response, ScanEntry, ScanReply, ServerLimits, SetReply, WatchEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,48 @@ pub(crate) fn replies() -> Vec<Case> {
     let mut cases = connection_replies();
     cases.extend(data_replies());
     cases.extend(batch_and_module_replies());
+    cases.extend(stream_replies());
     cases
+}
+
+fn stream_replies() -> Vec<Case> {
+    let begin = WatchEvent::progress(6);
+    let piece = Bytes::from_static(b"part");
+    vec![
+        case(
+            "watch.reply.begin",
+            26,
+            Reply::Event(begin.clone()),
+            Some(begin),
+        ),
+        case("watch.reply", 26, Reply::Event(event()), Some(event())),
+        case("watch.reply.end", 26, Reply::Done(()), None::<WatchEvent>),
+        case("backup.reply", 27, Reply::Piece(piece.clone()), Some(piece)),
+        case("stop.reply", 28, Reply::Done(()), ()),
+    ]
+}
+
+fn event() -> WatchEvent {
+    let change = |key, change| KeyChange {
+        key: Bytes::from_static(key),
+        change,
+        value: None,
+        expires_ms: None,
+    };
+    let set = KeyChange {
+        value: Some(Bytes::from_static(b"Ada")),
+        expires_ms: Some(0),
+        ..change(b"user:1", ChangeKind::Set)
+    };
+    WatchEvent {
+        sequence: 7,
+        changes: vec![
+            set,
+            change(b"user:2", ChangeKind::Del),
+            change(b"user:3", ChangeKind::Expire),
+        ],
+        more: true,
+    }
 }
 
 fn connection_replies() -> Vec<Case> {
@@ -135,6 +176,10 @@ fn details(code: ErrorCode) -> Option<ErrorDetails> {
         ErrorCode::Blocked => ErrorDetails {
             cause: Some("fuel_exhausted".to_owned()),
             ..function
+        },
+        ErrorCode::TooOld => ErrorDetails {
+            sequence: Some(900),
+            ..ErrorDetails::default()
         },
         ErrorCode::Rejected => ErrorDetails {
             code: Some(-3),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
 use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
+use super::streams::Streams;
 use super::{NetOptions, foreign, replies};
 use crate::function::{Identity, Runtime};
 use crate::session::{Answer, Core, Session};
@@ -30,6 +31,8 @@ const LINGER: Duration = Duration::from_secs(1);
 enum End {
     /// The peer closed, or the socket failed.
     Closed,
+    /// No request came for too long.
+    Idle,
     /// We close, after this has been said.
     Refused(Vec<u8>),
 }
@@ -55,7 +58,7 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
     peer: SocketAddr,
     number: u64,
     options: NetOptions,
-    shared: SharedBuffers,
+    shared: replies::Shared,
     stopping: watch::Receiver<bool>,
 ) {
     // Replies are written together already; waiting for more would only add time.
@@ -78,11 +81,12 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         options,
         frame_began: None,
         has_spoken: false,
-        shared,
+        shared: shared.replies,
         held: None,
     };
     let read = async {
-        let end = answer_all(session, requests, &answers, stopping).await;
+        let streams = Streams::new(answers.clone(), options, stopping.clone());
+        let end = answer_all(session, requests, &answers, streams, stopping).await;
         // The writer ends once everything that was answered has left.
         drop(answers);
         end
@@ -99,7 +103,12 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         end = &mut read => (end, write.await),
         _ = &mut write => return,
     };
-    if let End::Refused(farewell) = end {
+    let farewell = match end {
+        End::Closed => None,
+        End::Idle => Some(too_late("no request came", options.idle_timeout)),
+        End::Refused(farewell) => Some(farewell),
+    };
+    if let Some(farewell) = farewell {
         say_farewell(
             &mut requests.socket,
             &mut sink,
@@ -114,16 +123,19 @@ async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
     mut session: Session<S, R>,
     mut requests: Requests,
     answers: &replies::Replies,
+    mut streams: Streams,
     mut stopping: watch::Receiver<bool>,
 ) -> (Requests, End) {
     loop {
         let next = tokio::select! {
             biased;
             next = requests.next() => next,
-            _ = stopping.wait_for(|is_stopping| *is_stopping) => return (requests, End::Closed),
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
         };
         let body = match next {
             Ok(body) => body,
+            // A connection with a stream has something to wait for.
+            Err(End::Idle) if !streams.is_empty() => continue,
             Err(end) => return (requests, end),
         };
         let arrived = now();
@@ -134,10 +146,15 @@ async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
         if !answers.send(answer).await {
             return (requests, End::Closed);
         }
+        if let Some(stream) = session.begun() {
+            streams.start(stream);
+        }
         if *stopping.borrow() {
-            return (requests, End::Closed);
+            break;
         }
     }
+    streams.finish().await;
+    (requests, End::Closed)
 }
 
 impl Requests {
@@ -169,15 +186,9 @@ impl Requests {
         if !self.buffer.is_empty() && self.frame_began.is_none() {
             self.frame_began = Some(Instant::now());
         }
-        let (deadline, what) = match self.frame_began {
-            Some(began) => (
-                began + self.options.frame_timeout,
-                "a frame did not arrive whole",
-            ),
-            None => (
-                Instant::now() + self.options.idle_timeout,
-                "no request came",
-            ),
+        let deadline = match self.frame_began {
+            Some(began) => began + self.options.frame_timeout,
+            None => Instant::now() + self.options.idle_timeout,
         };
         let read = async {
             // A frame beyond the allowance takes room as it arrives, however small its pieces are.
@@ -198,13 +209,11 @@ impl Requests {
         match timeout_at(deadline, read).await {
             Ok(Ok(0) | Err(_)) => Err(End::Closed),
             Ok(Ok(_)) => Ok(()),
+            Err(_) if self.frame_began.is_none() => Err(End::Idle),
             Err(_) => {
-                let limit = match self.frame_began {
-                    Some(_) => self.options.frame_timeout,
-                    None => self.options.idle_timeout,
-                };
-                let message = format!("{what} within {limit:?}; the connection is closed");
-                Err(End::Refused(refusal(ErrorCode::DeadlineExceeded, message)))
+                let limit = self.options.frame_timeout;
+                let farewell = too_late("a frame did not arrive whole", limit);
+                Err(End::Refused(farewell))
             }
         }
     }
@@ -224,6 +233,11 @@ impl Requests {
             }
         }
     }
+}
+
+fn too_late(what: &str, limit: Duration) -> Vec<u8> {
+    let message = format!("{what} within {limit:?}; the connection is closed");
+    refusal(ErrorCode::DeadlineExceeded, message)
 }
 
 /// A refusal that belongs to no request, as a frame.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::NetOptions;
 use super::buffers::SharedBuffers;
 use super::connection::{self, refusal, say_farewell};
+use super::replies::Shared;
 use crate::function::Runtime;
 use crate::session::Core;
 use crate::store::Store;
@@ -97,7 +98,10 @@ pub async fn serve<S: Store, R: Runtime<S::Snapshot>>(
 ) {
     let places = Arc::new(Semaphore::new(options.max_connections));
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
-    let shared = SharedBuffers::new(options.max_buffered_bytes);
+    let shared = Shared {
+        replies: SharedBuffers::new(options.max_buffered_bytes),
+        events: SharedBuffers::new(options.max_buffered_bytes / 4),
+    };
     let mut connections = JoinSet::new();
     let mut number = 0;
     loop {

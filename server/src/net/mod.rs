@@ -5,6 +5,7 @@ mod connection;
 mod foreign;
 mod listener;
 mod replies;
+mod streams;
 
 use std::time::Duration;
 
@@ -29,6 +30,10 @@ pub struct NetOptions {
     pub frame_timeout: Duration,
     /// A client that takes next to nothing of its replies in so long is closed.
     pub write_timeout: Duration,
+    /// A watcher that does not take a change in so long is cut off.
+    pub watch_timeout: Duration,
+    /// A watcher that was told nothing for so long is told how far it knows everything.
+    pub watch_progress: Duration,
     /// What runs when the server stops may take this long.
     pub stop_timeout: Duration,
 }

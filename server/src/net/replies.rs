@@ -1,4 +1,8 @@
-//! The way out: replies in the order of their requests, each held until its gate is open.
+//! The way out: replies in the order of their requests, each held until its gate is open, and between
+//! them the events of streams.
+//!
+//! Streams have bounds of their own, on each connection and in the whole server, so that those whose
+//! clients do not read take no room from replies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,17 +25,37 @@ const MAX_WRITE_BYTES: usize = 256 << 10;
 /// hold its replies for ever.
 const PIECE_BYTES: usize = 64 << 10;
 
+/// Events that one connection holds at the most, in bytes.
+const MAX_EVENT_BYTES: usize = 1 << 20;
+
+/// What an event counts for at the least: it has a place in the queue and in memory.
+const MIN_EVENT_BYTES: usize = 1 << 10;
+
 /// Where a session's answers go.
+#[derive(Clone)]
 pub(super) struct Replies {
     queue: mpsc::Sender<HeldReply>,
     /// One permit a byte, so that unread replies are bounded in bytes, too.
     bytes: Arc<Semaphore>,
     /// What of them this connection holds without asking the server's budget.
     allowance: Arc<Semaphore>,
-    shared: SharedBuffers,
+    shared: Shared,
+    /// One permit a byte of events.
+    event_bytes: Arc<Semaphore>,
+    /// What of them this connection holds without asking the server's budget.
+    event_allowance: Arc<Semaphore>,
     /// How long a large reply may wait for room.
     patience: Duration,
     max_frame_bytes: usize,
+}
+
+/// The server's budgets.
+#[derive(Clone)]
+pub(super) struct Shared {
+    /// For requests and replies.
+    pub(super) replies: SharedBuffers,
+    /// For the events of streams.
+    pub(super) events: SharedBuffers,
 }
 
 /// A reply that waits for its gate and its turn.
@@ -45,7 +69,7 @@ struct HeldReply {
 /// What a reply takes of the bounds on unread ones, given back when it is dropped.
 #[expect(dead_code, reason = "holding it is its use")]
 struct Place {
-    bytes: OwnedSemaphorePermit,
+    bytes: Option<OwnedSemaphorePermit>,
     room: Room,
 }
 
@@ -54,16 +78,20 @@ struct Place {
 enum Room {
     Allowance(OwnedSemaphorePermit),
     Shared(Held),
+    /// A stream's end, which is small, and the only one of its stream.
+    None,
 }
 
 /// Makes both ends of the queue.
-pub(super) fn queue(options: &NetOptions, shared: SharedBuffers) -> (Replies, Waiting) {
+pub(super) fn queue(options: &NetOptions, shared: Shared) -> (Replies, Waiting) {
     let (queue, waiting) = mpsc::channel(options.max_unread_replies);
     let bytes = Arc::new(Semaphore::new(
         options.max_unread_bytes + options.max_frame_bytes,
     ));
     let allowance = Arc::new(Semaphore::new(ALLOWANCE_BYTES));
     let replies = Replies {
+        event_bytes: Arc::new(Semaphore::new(MAX_EVENT_BYTES)),
+        event_allowance: Arc::new(Semaphore::new(ALLOWANCE_BYTES)),
         allowance,
         shared,
         patience: options.write_timeout,
@@ -96,18 +124,76 @@ impl Replies {
             frame,
             gate,
             place: Place {
-                bytes: permit,
+                bytes: Some(permit),
                 room,
             },
         };
         self.queue.send(held).await.is_ok()
     }
 
+    /// Hands an event of a stream over, waiting while too many are unread. Answers whether the
+    /// connection can still be written to. If it is dropped before, the event is not told.
+    pub(super) async fn send_event(&self, response: Response<Reply>) -> bool {
+        // Room is taken before the event is encoded, so that those who wait hold no bytes.
+        let weight = match &response.outcome {
+            Ok(Reply::Event(event)) => event.max_encoded_bytes(),
+            Ok(Reply::Piece(piece)) => piece.len(),
+            _ => 0,
+        };
+        let weight = u32::try_from(weight.max(MIN_EVENT_BYTES)).unwrap_or(u32::MAX);
+        let most = u32::try_from(MAX_EVENT_BYTES).unwrap_or(u32::MAX);
+        let bytes = Arc::clone(&self.event_bytes).acquire_many_owned(weight.min(most));
+        let Ok(bytes) = bytes.await else {
+            return false;
+        };
+        let Some(room) = self.event_room(weight).await else {
+            return false;
+        };
+        let bytes = Some(bytes);
+        self.enqueue(response, Place { bytes, room }).await
+    }
+
+    /// Hands the last response of a stream over.
+    pub(super) async fn send_last(&self, response: Response<Reply>) -> bool {
+        let place = Place {
+            bytes: None,
+            room: Room::None,
+        };
+        self.enqueue(response, place).await
+    }
+
+    async fn enqueue(&self, response: Response<Reply>, place: Place) -> bool {
+        let Ok(turn) = self.queue.reserve().await else {
+            return false;
+        };
+        turn.send(HeldReply {
+            id: response.id,
+            frame: encode(response, self.max_frame_bytes),
+            // A stream tells only what is acked.
+            gate: 0,
+            place,
+        });
+        true
+    }
+
+    async fn event_room(&self, weight: u32) -> Option<Room> {
+        let shared = self.shared.events.hold(weight as usize);
+        if weight as usize > ALLOWANCE_BYTES {
+            return shared.await.map(Room::Shared);
+        }
+        let own = Arc::clone(&self.event_allowance).acquire_many_owned(weight);
+        tokio::select! {
+            biased;
+            permit = own => permit.ok().map(Room::Allowance),
+            held = shared => held.map(Room::Shared),
+        }
+    }
+
     async fn room(&self, weight: u32) -> Option<Room> {
         match Arc::clone(&self.allowance).try_acquire_many_owned(weight) {
             Ok(permit) => Some(Room::Allowance(permit)),
             // Bounded, so that connections that wait for each other's room come to an end.
-            Err(_) => timeout(self.patience, self.shared.hold(weight as usize))
+            Err(_) => timeout(self.patience, self.shared.replies.hold(weight as usize))
                 .await
                 .ok()
                 .flatten()
@@ -260,20 +346,76 @@ mod tests {
         });
     }
 
-    #[test]
-    fn a_reply_has_its_room_until_it_is_written() {
-        const ROOM_BYTES: usize = 1 << 20;
-        let options = NetOptions {
+    const ROOM_BYTES: usize = 1 << 20;
+
+    fn options() -> NetOptions {
+        let patience = Duration::from_secs(60);
+        NetOptions {
             max_connections: 1,
             max_frame_bytes: ROOM_BYTES,
-            max_unread_replies: 8,
+            max_unread_replies: 2_000,
             max_unread_bytes: ROOM_BYTES,
             max_buffered_bytes: ROOM_BYTES,
-            idle_timeout: Duration::from_secs(60),
-            frame_timeout: Duration::from_secs(60),
-            write_timeout: Duration::from_secs(60),
-            stop_timeout: Duration::from_secs(60),
-        };
+            idle_timeout: patience,
+            frame_timeout: patience,
+            write_timeout: patience,
+            watch_timeout: patience,
+            watch_progress: patience,
+            stop_timeout: patience,
+        }
+    }
+
+    fn answer(bytes: usize) -> Answer {
+        Answer {
+            response: Response {
+                id: 1,
+                outcome: Ok(Reply::Call(CallReply(vec![0; bytes].into()))),
+            },
+            gate: 0,
+        }
+    }
+
+    #[test]
+    fn events_that_nobody_reads_are_bounded_and_take_no_room_from_replies() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let shared = Shared {
+                replies: SharedBuffers::new(ROOM_BYTES),
+                events: SharedBuffers::new(2 * ROOM_BYTES),
+            };
+            for piece_bytes in [0, 100, 10_000, 300_000, ROOM_BYTES - 100] {
+                let (replies, _waiting) = queue(&options(), shared.clone());
+                let piece = |bytes: usize| Response {
+                    id: 2,
+                    outcome: Ok(Reply::Piece(vec![0; bytes].into())),
+                };
+                let mut queued_bytes = 0;
+                loop {
+                    tokio::select! {
+                        biased;
+                        is_sent = replies.send_event(piece(piece_bytes)) => assert!(is_sent),
+                        () = tokio::task::yield_now() => break,
+                    }
+                    queued_bytes += piece_bytes.max(MIN_EVENT_BYTES);
+                    assert!(queued_bytes <= MAX_EVENT_BYTES);
+                }
+                assert!(queued_bytes > 0);
+                let end = Response {
+                    id: 2,
+                    outcome: Ok(Reply::Done(())),
+                };
+                assert!(replies.send_last(end).await);
+                assert!(replies.send(answer(ROOM_BYTES / 2)).await);
+            }
+        });
+    }
+
+    #[test]
+    fn a_reply_has_its_room_until_it_is_written() {
+        let options = options();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -281,16 +423,13 @@ mod tests {
         runtime.block_on(async {
             let store = MemoryStore::new([1; 16], Box::new(StoppedClock));
             let shared = SharedBuffers::new(ROOM_BYTES);
-            let (replies, waiting) = queue(&options, shared.clone());
-            let (mut socket, _deaf) = tokio::io::duplex(1024);
-            let answer = Answer {
-                response: Response {
-                    id: 1,
-                    outcome: Ok(Reply::Call(CallReply(vec![0; ROOM_BYTES / 2].into()))),
-                },
-                gate: 0,
+            let both = Shared {
+                replies: shared.clone(),
+                events: shared.clone(),
             };
-            assert!(replies.send(answer).await);
+            let (replies, waiting) = queue(&options, both);
+            let (mut socket, _deaf) = tokio::io::duplex(1024);
+            assert!(replies.send(answer(ROOM_BYTES / 2)).await);
             tokio::select! {
                 biased;
                 () = waiting.write(&store, &mut socket, options.write_timeout) => {

@@ -12,7 +12,9 @@ mod point;
 mod procedures;
 mod records;
 mod refusal;
+mod streams;
 mod sweep;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +33,10 @@ use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, See
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
+use streams::StreamTable;
+
 pub use records::{LoadError, load_modules};
+pub use streams::{Interruption, Stream};
 pub use sweep::{sweep, sweep_once};
 
 /// What the sessions of a server share.
@@ -50,6 +55,8 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     pushes: Arc<tokio::sync::Mutex<()>>,
     /// How many requests may run functions at once.
     running: Semaphore,
+    /// One permit for each stream, of all connections together.
+    stream_places: Arc<Semaphore>,
     requests: AtomicU64,
     connections: AtomicU64,
     started: Instant,
@@ -76,6 +83,10 @@ pub struct Settings {
     pub phase_cpu: Duration,
     /// Requests that may run functions at once; others wait.
     pub max_running: usize,
+    /// Streams of one connection.
+    pub max_streams: usize,
+    /// Streams of all connections together.
+    pub max_all_streams: usize,
     /// Attempts beside others, before one alone.
     pub max_shared_attempts: u32,
     /// The durability of writes, as clients are told.
@@ -108,6 +119,9 @@ pub struct Session<S: Store, R: Runtime<S::Snapshot>> {
     is_greeted: bool,
     /// The last commit of this session: its plain reads never see less.
     last_write: Sequence,
+    streams: StreamTable,
+    /// The stream that the last request began, until it is taken over.
+    begun: Option<Stream<S, R>>,
 }
 
 /// What one request is answered with.
@@ -121,6 +135,7 @@ pub struct Answer {
 
 /// A request on its way through the core.
 struct Context<'a> {
+    id: RequestId,
     command: &'a Command<'a>,
     options: &'a Options,
     arrived: Instant,
@@ -140,6 +155,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             registry: ArcSwap::from_pointee(Registry::default()),
             coordinator: Coordinator::default(),
             running: Semaphore::new(settings.max_running),
+            stream_places: Arc::new(Semaphore::new(settings.max_all_streams)),
             settings,
             surroundings,
             pushes: Arc::default(),
@@ -162,6 +178,29 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             max_key_bytes: settings.command.max_key_bytes as u64,
             max_value_bytes: settings.command.max_value_bytes as u64,
             max_module_bytes: settings.max_module_bytes as u64,
+        }
+    }
+
+    /// What hooks wrote may be acked before it is on disk; a durable commit takes it along.
+    async fn flush(&self) -> Outcome {
+        let _permit = self.coordinator.shared().await;
+        let commit = Commit {
+            durable: true,
+            ..Commit::default()
+        };
+        let flushed = async {
+            let snapshot = self.store.begin(ReadPoint::Newest).await?;
+            self.store.commit(snapshot, commit).await
+        };
+        match flushed.await {
+            Ok(CommitOutcome::Committed(sequence)) => (Ok(Reply::Done(())), sequence),
+            Ok(CommitOutcome::Conflict) => (
+                Err(refusal::internal(
+                    "a commit that read nothing met a conflict",
+                )),
+                0,
+            ),
+            Err(error) => (Err(refusal::store(&error)), 0),
         }
     }
 
@@ -189,10 +228,13 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             identity: Arc::new(identity),
             is_greeted: false,
             last_write: 0,
+            streams: StreamTable::default(),
+            begun: None,
         }
     }
 
-    /// Answers the request in a frame's body.
+    /// Answers the request in a frame's body. Where it began a stream, that is the stream's first
+    /// response, and [`Session::begun`] has the others.
     pub async fn handle(&mut self, body: &[u8], arrived: Instant) -> Answer {
         let number = self.core.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let request = match Request::decode(body) {
@@ -203,6 +245,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             }
         };
         let context = Context {
+            id: request.id,
             command: &request.command,
             options: &request.options,
             arrived,
@@ -224,7 +267,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             Command::Hello(hello) => (self.greet(hello).map(Reply::Hello), 0),
             Command::Ping(_) => (Ok(Reply::Pong("pong")), 0),
             Command::Info(_) => (Ok(Reply::Info(self.core.info())), 0),
-            Command::Flush(_) => self.flush().await,
+            Command::Flush(_) => self.core.flush().await,
             Command::ModulePush(push) => modules::push(&self.core, push).await,
             Command::ModuleList(_) => (Ok(modules::list(&self.core)), 0),
             Command::ModuleShow(show) => (modules::show(&self.core, &show.name), 0),
@@ -244,38 +287,18 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             | Command::Scan(_)
             | Command::Batch(_)
             | Command::Call(_) => self.run(context).await,
+            Command::Watch(watch) => self.watch(context.id, watch).await,
+            Command::Backup(_) => self.backup(context.id).await,
+            Command::Stop(stop) => {
+                self.streams.stop(stop.id);
+                (Ok(Reply::Done(())), 0)
+            }
             Command::ModuleActivate(_)
             | Command::ModuleRollback(_)
             | Command::ModuleStats(_)
             | Command::CallsList(_)
             | Command::CallsKill(_)
-            | Command::Logs(_)
-            | Command::Watch(_)
-            | Command::Backup(_)
-            | Command::Stop(_) => (Err(refusal::unsupported(context.command.name())), 0),
-        }
-    }
-
-    /// What hooks wrote may be acked before it is on disk; a durable commit takes it along.
-    async fn flush(&self) -> Outcome {
-        let _permit = self.core.coordinator.shared().await;
-        let commit = Commit {
-            durable: true,
-            ..Commit::default()
-        };
-        let flushed = async {
-            let snapshot = self.core.store.begin(ReadPoint::Newest).await?;
-            self.core.store.commit(snapshot, commit).await
-        };
-        match flushed.await {
-            Ok(CommitOutcome::Committed(sequence)) => (Ok(Reply::Done(())), sequence),
-            Ok(CommitOutcome::Conflict) => (
-                Err(refusal::internal(
-                    "a commit that read nothing met a conflict",
-                )),
-                0,
-            ),
-            Err(error) => (Err(refusal::store(&error)), 0),
+            | Command::Logs(_) => (Err(refusal::unsupported(context.command.name())), 0),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use luge_protocol::{ErrorCode, ErrorDetails, ErrorReply};
 
+use super::watch::TooLarge;
 use crate::function::Failure;
-use crate::store::StoreError;
+use crate::store::{Sequence, StoreError};
 
 /// A store's error.
 pub(super) fn store(error: &StoreError) -> ErrorReply {
@@ -12,7 +13,8 @@ pub(super) fn store(error: &StoreError) -> ErrorReply {
         StoreError::UnknownOutcome(_) => ErrorCode::UnknownOutcome,
         StoreError::Unavailable(_) => ErrorCode::Unavailable,
         StoreError::Overloaded(_) => ErrorCode::Overloaded,
-        StoreError::TooOld { .. } | StoreError::Forgotten { .. } => ErrorCode::TooOld,
+        StoreError::TooOld { .. } => ErrorCode::TooOld,
+        StoreError::Forgotten { first, .. } => return forgotten(first + 1),
     };
     ErrorReply::new(code, error.to_string())
 }
@@ -73,4 +75,90 @@ pub(super) fn blocked(module: &str, hook: &str, output: &[u8]) -> ErrorReply {
 pub(super) fn internal(message: &str) -> ErrorReply {
     tracing::error!(message, "a request met a fault of the server");
     ErrorReply::new(ErrorCode::Internal, message)
+}
+
+/// The error that ends a watch, with the commit to go on from.
+pub(super) fn resumed_at(error: ErrorReply, sequence: Sequence) -> ErrorReply {
+    error.with(ErrorDetails {
+        sequence: Some(sequence),
+        ..ErrorDetails::default()
+    })
+}
+
+/// Commits before `first` are not kept any more.
+fn forgotten(first: Sequence) -> ErrorReply {
+    let message = format!(
+        "the changes that come next are not kept any more; the first that are kept are of {first}"
+    );
+    resumed_at(ErrorReply::new(ErrorCode::TooOld, message), first)
+}
+
+/// A watch from a commit that there is not yet.
+pub(super) fn ahead(from: Sequence, newest: Sequence) -> ErrorReply {
+    let message = format!(
+        "the sequence {from} lies ahead of the newest commit, {newest}; it may be of another store"
+    );
+    resumed_at(ErrorReply::new(ErrorCode::BadRequest, message), newest + 1)
+}
+
+/// A prefix that no key can have.
+pub(super) fn long_prefix(bytes: usize, limit: usize) -> ErrorReply {
+    let message = format!("prefix of {bytes} bytes exceeds the limit of {limit} for a key");
+    ErrorReply::new(ErrorCode::TooLarge, message)
+}
+
+/// Values below a prefix with hooks.
+pub(super) fn hooked_prefix(prefix: &[u8]) -> ErrorReply {
+    let message = format!(
+        "values of keys that begin with `{}` pass hooks of `get`, and a watch can't call them; watch the keys only",
+        prefix.escape_ascii()
+    );
+    ErrorReply::new(ErrorCode::Forbidden, message)
+}
+
+/// A second stream of the same id.
+pub(super) fn stream_twice(id: u64) -> ErrorReply {
+    let message = format!("the request {id} has a stream that has not ended; take another id");
+    ErrorReply::new(ErrorCode::BadRequest, message)
+}
+
+/// No place for another stream.
+pub(super) fn too_many_streams(limit: usize, whose: &str) -> ErrorReply {
+    let message = format!("the limit of {limit} streams {whose} is reached");
+    ErrorReply::new(ErrorCode::Overloaded, message)
+}
+
+/// A watcher that does not take what it is told.
+pub(super) fn slow(resume: Option<Sequence>) -> ErrorReply {
+    ended(
+        ErrorCode::Overloaded,
+        "the watcher takes too long to read what it is told",
+        resume,
+    )
+}
+
+/// A stream that the server's stop ends.
+pub(super) fn stopping(resume: Option<Sequence>) -> ErrorReply {
+    ended(ErrorCode::Unavailable, "the server is stopping", resume)
+}
+
+fn ended(code: ErrorCode, message: &str, resume: Option<Sequence>) -> ErrorReply {
+    let error = ErrorReply::new(code, message);
+    match resume {
+        Some(sequence) => resumed_at(error, sequence),
+        None => error,
+    }
+}
+
+/// A value that was stored when frames could be larger. The watch can go on behind its commit.
+pub(super) fn too_large_to_tell(change: &TooLarge) -> ErrorReply {
+    let message = format!(
+        "a change of {} bytes in commit {} exceeds the limit for a frame; watch the keys only, or go on behind it",
+        change.bytes, change.sequence
+    );
+    ErrorReply::new(ErrorCode::TooLarge, message).with(ErrorDetails {
+        key: Some(change.key.clone()),
+        sequence: Some(change.sequence + 1),
+        ..ErrorDetails::default()
+    })
 }

@@ -30,7 +30,11 @@ mod model;
 mod power_cut;
 /// Restarts, and folders that can't be used.
 mod recovery;
+/// Streams on sockets: slow, deaf and stopped ones.
+mod streams;
 /// The rules of the sources: arrows, sizes, words.
 mod tidy;
+/// What watches and backups tell, on both stores.
+mod watch;
 /// Raw bytes on a socket: other protocols, garbage, slow and deaf peers.
 mod wire;

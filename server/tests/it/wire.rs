@@ -9,7 +9,7 @@ use luge_server::testing::{TestServer, start_with};
 use crate::support::runtime;
 
 /// A connection that speaks bytes.
-struct Peer(TcpStream);
+pub(crate) struct Peer(TcpStream);
 
 impl Peer {
     fn connect(address: SocketAddr) -> Self {
@@ -20,7 +20,7 @@ impl Peer {
         Self(socket)
     }
 
-    fn greeted(address: SocketAddr) -> Self {
+    pub(crate) fn greeted(address: SocketAddr) -> Self {
         let mut peer = Self::connect(address);
         peer.send(&Command::Hello(Hello {
             versions: vec![1],
@@ -31,18 +31,18 @@ impl Peer {
         peer
     }
 
-    fn send(&mut self, command: &Command<'_>) {
+    pub(crate) fn send(&mut self, command: &Command<'_>) {
         self.send_body(&Request::new(5, command.clone()).encode());
     }
 
-    fn send_body(&mut self, body: &[u8]) {
+    pub(crate) fn send_body(&mut self, body: &[u8]) {
         let mut frame = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
         frame.extend_from_slice(body);
         self.0.write_all(&frame).unwrap();
     }
 
     /// The next frame's body, or nothing where the server has closed.
-    fn frame(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn frame(&mut self) -> Option<Vec<u8>> {
         let mut header = [0; 4];
         self.0.read_exact(&mut header).ok()?;
         let mut body = vec![0; u32::from_be_bytes(header) as usize];
@@ -51,25 +51,25 @@ impl Peer {
     }
 
     /// The next frame, which is an error: its id, code and message.
-    fn error(&mut self) -> (u64, String) {
+    pub(crate) fn error(&mut self) -> (u64, String) {
         let body = self.frame().expect("an answer");
         let response: Response<serde::de::IgnoredAny> = Response::decode(&body).unwrap();
         (response.id, response.outcome.unwrap_err().to_string())
     }
 
-    fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
         let read = self.0.read_to_end(&mut rest);
         rest.is_empty() && read.is_ok()
     }
 }
 
-fn server(change: impl FnOnce(&mut Config)) -> TestServer {
+pub(crate) fn server(change: impl FnOnce(&mut Config)) -> TestServer {
     runtime().block_on(start_with(change))
 }
 
 /// Whatever one peer does, the next one is served.
-fn assert_serves(server: &TestServer) {
+pub(crate) fn assert_serves(server: &TestServer) {
     let mut peer = Peer::greeted(server.address());
     peer.send(&Command::Ping(NoArguments {}));
     let response: Response<String> = Response::decode(&peer.frame().unwrap())

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod backup;
 mod configuration;
 mod crash;
 mod demo;

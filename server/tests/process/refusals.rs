@@ -75,7 +75,7 @@ fn a_folder_of_a_newer_release_is_named_with_both_formats() {
     Served::start(folder.path()).stop("-TERM");
     let file = folder.path().join("FORMAT");
     let format = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format.replace("luge-format 1", "luge-format 99")).unwrap();
+    fs::write(&file, format.replacen("luge-format ", "luge-format 99", 1)).unwrap();
     serve(folder.path()).refuses(&[folder.path().to_str().unwrap(), "99"]);
 }
 

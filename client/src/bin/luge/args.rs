@@ -13,7 +13,7 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 the key is absent, or an error, which is on standard error as
 `error: CODE: message`; 2 wrong usage.
 
-With --json a command prints one JSON document; errors stay as they are. Bytes that are not UTF-8
+With --json a command prints one JSON document (watch: one a change); errors stay as they are. Bytes that are not UTF-8
 are {\"hex\": \"00ff\"} in it.
 A value that begins with a hyphen stands behind `--`: luge set -- KEY -VALUE";
 
@@ -107,6 +107,16 @@ pub(crate) enum Command {
     /// The arguments are JSON, which is sent as MessagePack; none are null. Integers have up to 64 bits;
     /// larger ones become floating-point numbers.
     Call(Call),
+    /// Print changes as they are committed, one a line: sequence, change, key, value
+    ///
+    /// A change is set, del, or expire. Columns stand between tabs, and are escaped as with scan. With
+    /// --json each line is a document. It goes on until it is interrupted, or --count is reached.
+    Watch(Watch),
+    /// Write a copy of the whole store, as of one moment, to a file
+    ///
+    /// The server goes on meanwhile. The file gets its name once it is whole and on disk.
+    /// `luge-server restore` makes a store of it.
+    Backup(Backup),
     /// Print how the server is
     Info,
     /// Ask the server for a sign of life
@@ -148,6 +158,31 @@ pub(crate) struct Scan {
     /// From the last key to the first
     #[arg(long)]
     pub(crate) reverse: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The keys that begin so [default: every key]
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: OsString,
+    /// Leave the values out
+    #[arg(long)]
+    pub(crate) keys_only: bool,
+    /// Begin with the changes of this commit, as far as the server still has them [default: from now on]
+    #[arg(long, value_name = "SEQUENCE")]
+    pub(crate) from: Option<u64>,
+    /// End after so many changes
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Where the copy goes
+    pub(crate) file: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

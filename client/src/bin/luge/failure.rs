@@ -89,6 +89,11 @@ fn server_text(reply: &ErrorReply) -> String {
             .version
             .map(|version| format!("current version: {version}")),
     );
+    lines.extend(
+        details
+            .sequence
+            .map(|sequence| format!("to go on: --from {sequence}")),
+    );
     lines.extend(details.code.map(|code| format!("code: {code}")));
     let payload = details.payload.filter(|payload| !payload.is_empty());
     lines.extend(payload.map(|payload| format!("payload: {}", json::payload(&payload))));
@@ -133,6 +138,8 @@ fn code_of(error: &Error) -> &'static str {
         Error::Arguments(_) => "arguments",
         Error::Output(_) => "output",
         Error::Wat(_) => "invalid_module",
+        Error::Behind { .. } => "overloaded",
+        Error::Write(_) => "file",
         _ => "internal",
     }
 }

@@ -3,7 +3,8 @@
 //! ```text
 //!   args    what is asked for          units   durations and sizes
 //!   run     commands on keys, call     module  commands on modules
-//!   print   what goes to stdout        json    between JSON and MessagePack
+//!   streams watch and backup           json    between JSON and MessagePack
+//!   print   what goes to stdout
 //!   failure what goes to stderr, and how the process ends
 //! ```
 
@@ -13,6 +14,7 @@ mod json;
 mod module;
 mod print;
 mod run;
+mod streams;
 mod units;
 
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use crate::args::{Call, Command, Scan, Set};
 use crate::failure::Failure;
 use crate::print::{Printer, escape_for_line};
 use crate::units::show_milliseconds;
-use crate::{Outcome, json, module};
+use crate::{Outcome, json, module, streams};
 
 /// The most entries that one page of a scan is asked for.
 const PAGE_ENTRIES: usize = 1000;
@@ -57,6 +57,8 @@ pub(crate) async fn run(
         Command::Scan(arguments) => scan(client, arguments, printer).await,
         Command::Module(command) => module::run(client, command, printer).await,
         Command::Call(arguments) => call(client, arguments, printer).await,
+        Command::Watch(arguments) => streams::watch(client, arguments, printer).await,
+        Command::Backup(arguments) => streams::backup(client, arguments, printer).await,
         Command::Info => info(client, printer).await,
         Command::Ping => {
             client.ping().await?;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use luge_protocol::{
-    Batch, Call, Check, Command, Condition, Del, ErrorReply, Exists, Expire, Found, Get, Hello,
-    Incr, Key, LimitsRequest, Mget, ModuleName, NoArguments, Operation, OperationReply, Persist,
-    Range, Reply, Scan, Set, Ttl, Value,
+    Batch, Call, ChangeKind, Check, Command, Condition, Del, ErrorReply, Exists, Expire, Found,
+    Get, Hello, Incr, Key, LimitsRequest, Mget, ModuleName, NoArguments, Operation, OperationReply,
+    Persist, Range, Reply, Scan, Set, Stop, Ttl, Value, Watch, WatchEvent,
 };
 
 /// Words, of which those with a dash in front are options, with their values behind them.
@@ -48,6 +48,15 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
             keys: (!words.has("range")).then(|| words.keys()),
             range: words.range(),
             limit: words.number("limit"),
+        }),
+        "backup" => Command::Backup(NoArguments {}),
+        "stop" => Command::Stop(Stop {
+            id: words.text(0).parse().unwrap(),
+        }),
+        "watch" => Command::Watch(Watch {
+            prefix: words.key(0),
+            keys_only: words.has("keys").then_some(true),
+            from: words.number("from"),
         }),
         "module.list" => Command::ModuleList(NoArguments {}),
         "module.show" => Command::ModuleShow(ModuleName {
@@ -277,11 +286,31 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
                     names.join(" ")
                 }
             }
+            Reply::Event(event) => watch_event(&event),
+            Reply::Piece(piece) => format!("piece of {}", piece.len()),
             Reply::Done(()) => "ok".to_owned(),
             Reply::Hello(hello) => hello.server,
             Reply::Info(info) => format!("modules {}", info.modules),
         },
     }
+}
+
+/// Such as `v3: a=1 b=2@5000 c del …`, where `…` says that the commit goes on.
+pub(crate) fn watch_event(event: &WatchEvent) -> String {
+    let mut words = vec![format!("v{}:", event.sequence)];
+    words.extend(event.changes.iter().map(|change| {
+        let value = change.value.as_ref();
+        let value = value.map_or(String::new(), |value| format!("={}", text(value)));
+        let expiry = change.expires_ms.filter(|at| *at != 0);
+        let expiry = expiry.map_or(String::new(), |at| format!("@{at}"));
+        let kind = match change.change {
+            ChangeKind::Set => String::new(),
+            other => format!(" {}", other.name()),
+        };
+        format!("{}{value}{expiry}{kind}", text(&change.key))
+    }));
+    words.extend(event.more.then(|| "…".to_owned()));
+    words.join(" ")
 }
 
 fn operation_reply(reply: &OperationReply) -> String {

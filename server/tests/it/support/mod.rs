@@ -4,6 +4,8 @@
 pub(crate) mod disk;
 mod language;
 
+pub(crate) use language::render as rendered;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
