@@ -62,10 +62,11 @@ fn main() {
         "{} keys of {KEY_BYTES} bytes, values of {VALUE_BYTES}; {} readers, {} writers, {:?} each",
         settings.keys, settings.readers, settings.writers, settings.time
     );
-    let parts: [Part; 7] = [
+    let parts: [Part; 8] = [
         ("reads", reads::run),
         ("scan", reads::scan),
         ("overwrite", writes::overwrite),
+        ("sustained", writes::sustained),
         ("insert", writes::insert),
         ("durability", writes::durability),
         ("transaction", writes::transaction),

@@ -25,7 +25,7 @@ const PIPELINE: usize = 16;
 /// Fills a store.
 pub(crate) fn load(runtime: &Runtime, store: &EmbeddedStore, keys: u64) {
     for number in 0..keys {
-        write(runtime, store, number, 0, false);
+        write(runtime, store, number, u64::from_le_bytes([b'v'; 8]), false);
     }
     runtime.block_on(store.folded()).expect("it folds");
 }
@@ -146,6 +146,28 @@ pub(crate) fn overwrite(settings: &Settings) {
         folder_bytes(sleds.path()) >> 20,
         resident_bytes() >> 20
     );
+    runtime.block_on(store.close()).expect("it closes");
+}
+
+/// Overwriting for longer, slice by slice: bursts go to memory and the log alone, what lasts is folded.
+pub(crate) fn sustained(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let folder = folder();
+    let store = open(folder.path(), everysec());
+    load(&runtime, &store, settings.keys);
+    for slice in 0..8 {
+        let rate = pipelined(settings, &runtime, &store, false, None, |random| {
+            random.below(settings.keys)
+        });
+        println!(
+            "slice {slice} of {:?}: {:.0}/s, {:.0} ns of cpu; folder {} MiB, resident {} MiB",
+            settings.time,
+            rate.second,
+            rate.cpu_nanos,
+            folder_bytes(folder.path()) >> 20,
+            resident_bytes() >> 20
+        );
+    }
     runtime.block_on(store.close()).expect("it closes");
 }
 

@@ -191,13 +191,18 @@ impl Index {
     ) -> Result<(), StoreError> {
         let first = batch.clone().step_by(2);
         let second = batch.skip(1).step_by(2);
+        let mut room = Vec::new();
         let mut all = first.chain(second);
-        all.try_for_each(|(key, version)| self.fold(key, version))
+        all.try_for_each(|(key, version)| self.fold(key, version, &mut room))
     }
 
-    /// Makes the index have this version of the key, and no other.
-    fn fold(&self, key: &[u8], version: &Version) -> Result<(), StoreError> {
-        let place = entry_key(key);
+    /// Makes the index have this version of the key, and no other. `room` is for what is put together
+    /// on the way, so that many keys share it.
+    fn fold(&self, key: &[u8], version: &Version, room: &mut Vec<u8>) -> Result<(), StoreError> {
+        room.clear();
+        room.push(ENTRY);
+        room.extend_from_slice(key);
+        let place_bytes = room.len();
         let new_expiry = version.value.as_ref().map_or(0, |_| version.expires_ms);
         let (replaced, new_chunks) = match &version.value {
             Some(value) => {
@@ -208,11 +213,12 @@ impl Index {
                     let place = expiry_key(new_expiry, key);
                     self.tree.insert(place, &[]).map_err(storage)?;
                 }
-                let record = encode(version, value);
+                encode(version, value, room);
+                let (place, record) = room.split_at(place_bytes);
                 let replaced = self.tree.insert(place, record).map_err(storage)?;
                 (replaced, new_chunks)
             }
-            None => (self.tree.remove(place).map_err(storage)?, 0),
+            None => (self.tree.remove(&room[..]).map_err(storage)?, 0),
         };
         let (old_expiry, old_chunks) = match replaced.as_ref().map(|it| decode(key, it)) {
             Some(Ok(old)) => (old.expires_ms, old.value.chunks()),
@@ -387,9 +393,9 @@ fn storage(error: sled::Error) -> StoreError {
     StoreError::Storage(error.to_string())
 }
 
-fn encode(version: &Version, value: &[u8]) -> Vec<u8> {
+/// Appends a record.
+fn encode(version: &Version, value: &[u8], record: &mut Vec<u8>) {
     let is_chunked = chunk_count(value.len()) > 0;
-    let mut record = Vec::with_capacity(HEAD_BYTES + value.len().min(MAX_CHUNK_BYTES));
     record.put_u8(if is_chunked {
         KIND_CHUNKED
     } else {
@@ -402,7 +408,6 @@ fn encode(version: &Version, value: &[u8]) -> Vec<u8> {
     } else {
         record.put_slice(value);
     }
-    record
 }
 
 fn decode<'a>(key: &[u8], record: &'a IVec) -> Result<Record<'a>, StoreError> {
@@ -479,6 +484,12 @@ mod tests {
         (folder, index)
     }
 
+    impl Index {
+        fn fold_one(&self, key: &[u8], version: &Version) {
+            self.fold_ordered([(key, version)].into_iter()).unwrap();
+        }
+    }
+
     fn version(length: usize, expires_ms: Millis) -> Version {
         let value: Vec<u8> = (0..=250).cycle().take(length).collect();
         Version {
@@ -501,11 +512,11 @@ mod tests {
         let (_folder, index) = index();
         for length in [0, 1, 4095, 4096, 4097, 8192, 8193, 100_000, 5000, 10] {
             let new = version(length, 9);
-            index.fold(b"key", &new).unwrap();
+            index.fold_one(b"key", &new);
             assert_eq!(index.get(b"key").unwrap(), new.entry(), "{length} bytes");
             assert_eq!(index.tree.len(), 2 + chunk_count(length) as usize);
         }
-        index.fold(b"key", &absent()).unwrap();
+        index.fold_one(b"key", &absent());
         assert!(index.tree.is_empty());
     }
 
@@ -514,7 +525,7 @@ mod tests {
         let (_folder, index) = index();
         let keys: [&[u8]; 3] = [b"a", b"a\0\0\0\0", b"a\0\0\0\x01"];
         for (at, key) in keys.iter().enumerate() {
-            index.fold(key, &version(9000 + at, 0)).unwrap();
+            index.fold_one(key, &version(9000 + at, 0));
         }
         for (at, key) in keys.iter().enumerate() {
             assert_eq!(index.get(key).unwrap(), version(9000 + at, 0).entry());
@@ -524,9 +535,9 @@ mod tests {
     #[test]
     fn the_index_of_expiries_follows_the_entries() {
         let (_folder, index) = index();
-        index.fold(b"a", &version(1, 20)).unwrap();
-        index.fold(b"b", &version(1, 10)).unwrap();
-        index.fold(b"c", &version(1, 0)).unwrap();
+        index.fold_one(b"a", &version(1, 20));
+        index.fold_one(b"b", &version(1, 10));
+        index.fold_one(b"c", &version(1, 0));
         let due = |now_ms, limit| -> Vec<Bytes> {
             let due = index.expired(now_ms, limit).unwrap();
             due.into_iter().map(|(_, key)| key).collect()
@@ -534,11 +545,11 @@ mod tests {
         assert_eq!(due(9, 10), [""; 0]);
         assert_eq!(due(20, 10), ["b", "a"]);
         assert_eq!(due(20, 1), ["b"]);
-        index.fold(b"b", &version(1, 30)).unwrap();
-        index.fold(b"a", &absent()).unwrap();
+        index.fold_one(b"b", &version(1, 30));
+        index.fold_one(b"a", &absent());
         assert_eq!(due(29, 10), [""; 0]);
         assert_eq!(due(30, 10), ["b"]);
-        index.fold(b"b", &version(1, 0)).unwrap();
+        index.fold_one(b"b", &version(1, 0));
         assert_eq!(due(u64::MAX, 10), [""; 0]);
     }
 }

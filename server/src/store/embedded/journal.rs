@@ -29,10 +29,10 @@ const MAX_UNSYNCED_COMMITS: u64 = super::SKIP_AFTER_UNCLEAN_STOP / 2;
 
 /// In a busy log a group gathers for a moment, where acks do not wait for a sync: a system call costs
 /// as much as many commits.
-const GATHER: Duration = Duration::from_micros(50);
+const GATHER: Duration = Duration::from_micros(100);
 
-/// A group of so many commits makes a busy log.
-const BUSY_COMMITS: u32 = 32;
+/// A group of so many commits makes a busy log: more than clients that wait for each reply usually are.
+const BUSY_COMMITS: u32 = 64;
 
 /// How often room is looked for, ahead or on a disk that was full.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(20);

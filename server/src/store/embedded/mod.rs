@@ -124,7 +124,7 @@ impl Default for EmbeddedOptions {
             max_unfolded_bytes: 256 << 20,
             max_write_wait: Duration::from_secs(10),
             log_segment_bytes: 32 << 20,
-            base_log_bytes: 96 << 20,
+            base_log_bytes: 128 << 20,
             max_kept_log_bytes: 1 << 30,
             min_free_bytes: 256 << 20,
             boot: boot(),

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
 use super::base::{CopyEnd, CopyError, CopyReader, Frame, Rows};
@@ -294,8 +293,7 @@ impl<'a> Redo<'a> {
                     expires_ms,
                     value,
                 };
-                self.versions
-                    .put(&Bytes::copy_from_slice(key), version, &views);
+                self.versions.put(key, version, &views);
             }
         }
         if self.versions.unfolded_bytes() > self.max_bytes {

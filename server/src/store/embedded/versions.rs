@@ -258,10 +258,10 @@ impl Versions {
     }
 
     /// Puts a new version on top. The caller is the only writer.
-    pub(super) fn put(&self, key: &Bytes, version: Version, views: &Views<'_>) {
+    pub(super) fn put(&self, key: &[u8], version: Version, views: &Views<'_>) {
         let (hash, mut shard) = self.shard(key);
         let Some(slot) = shard.find(hash, key) else {
-            let key = Key::from(&key[..]);
+            let key = Key::from(key);
             let slot = Slot::new(key.clone(), version, true);
             self.unfolded_bytes
                 .fetch_add(slot.bytes(), Ordering::Relaxed);
