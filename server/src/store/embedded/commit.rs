@@ -7,17 +7,20 @@
 //! Nothing in it waits for a disk. The log's thread takes the bytes of all commits that came since it
 //! last looked, as one group.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::key::Key;
 use super::log::{Change, encode_commit};
 use super::shared::Shared;
 use super::versions::Version;
 use crate::store::{
-    Commit, CommitOutcome, Decision, Entry, Evaluated, Millis, ReadSet, Sequence, StoreError, Write,
+    Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, Sequence, StoreError,
+    Write,
 };
 
 /// Commits for the log, in order.
@@ -37,6 +40,10 @@ pub(super) struct Group {
 /// Bytes of commits that may wait for the log's thread. What comes then waits, so that a group is no
 /// larger than this and one commit.
 pub(super) const MAX_PENDING_BYTES: usize = 8 << 20;
+
+/// Keys of the newest commits that are remembered, for commits whose ranges were validated up to a
+/// moment before.
+const MAX_RECENT_KEYS: usize = 4096;
 
 /// What the commit section did with what it was given.
 pub(super) enum Attempted<Given, Done> {
@@ -68,6 +75,10 @@ struct State {
     /// The newest sequence.
     last: Sequence,
     pending: Group,
+    /// The keys of the newest commits, oldest first.
+    recent: VecDeque<(Sequence, Key)>,
+    /// Every commit behind this one has its keys among them.
+    recent_from: Sequence,
     /// The room of the last group, to be used again.
     spare: Vec<u8>,
     /// Why no more commits are taken.
@@ -91,6 +102,8 @@ impl Sequencer {
         let state = State {
             last,
             pending: Group::default(),
+            recent: VecDeque::with_capacity(MAX_RECENT_KEYS),
+            recent_from: last,
             spare: Vec::new(),
             refusal: None,
             is_closing: false,
@@ -177,6 +190,28 @@ impl Sequencer {
 }
 
 impl State {
+    fn remember(&mut self, sequence: Sequence, key: &[u8]) {
+        if self.recent.len() >= MAX_RECENT_KEYS
+            && let Some((sequence, _)) = self.recent.pop_front()
+        {
+            self.recent_from = sequence;
+        }
+        self.recent.push_back((sequence, Key::from(key)));
+    }
+
+    /// Whether a commit behind `moment` wrote a key of the ranges; `None` where too many came since.
+    fn has_written_since(&self, moment: Sequence, ranges: &[KeyRange]) -> Option<bool> {
+        if moment < self.recent_from {
+            return None;
+        }
+        let mut since = self
+            .recent
+            .iter()
+            .rev()
+            .take_while(|(sequence, _)| *sequence > moment);
+        Some(since.any(|(_, key)| ranges.iter().any(|range| range.contains(key))))
+    }
+
     fn is_crowded(&self) -> bool {
         self.pending.commits.len() > MAX_PENDING_BYTES
     }
@@ -197,6 +232,13 @@ impl Shared {
         snapshot: Sequence,
         commit: Commit,
     ) -> Result<Attempted<Commit, CommitOutcome>, StoreError> {
+        // Ranges may hold many keys, which others should not have to wait for: up to this moment they
+        // are validated without the lock, and behind it only what was written since.
+        let moment = self.snapshots.visible();
+        if self.has_newer_in(&commit.reads.ranges, snapshot) {
+            self.snapshots.check(snapshot)?;
+            return Ok(Attempted::Done(CommitOutcome::Conflict));
+        }
         let mut state = self.sequencer.lock();
         state.check()?;
         if state.is_crowded() {
@@ -205,7 +247,13 @@ impl Shared {
         // Below, the memory no longer has everything that was written since.
         self.snapshots.check(snapshot)?;
         let stamp_ms = self.snapshots.start_commit(self.clock.now_ms());
-        if commit.reads.has_expired(stamp_ms) || self.has_conflict(&commit.reads, snapshot) {
+        let ranges = &commit.reads.ranges;
+        let has_range_conflict = state
+            .has_written_since(moment, ranges)
+            .unwrap_or_else(|| self.has_newer_in(ranges, snapshot));
+        let points = &commit.reads.points;
+        let is_newer = |key: &Bytes| self.versions.newest_sequence(key) > snapshot;
+        if commit.reads.has_expired(stamp_ms) || has_range_conflict || points.iter().any(is_newer) {
             self.snapshots.give_up();
             return Ok(Attempted::Done(CommitOutcome::Conflict));
         }
@@ -255,13 +303,10 @@ impl Shared {
         }))
     }
 
-    fn has_conflict(&self, reads: &ReadSet, snapshot: Sequence) -> bool {
-        let is_newer = |key: &Bytes| self.versions.newest_sequence(key) > snapshot;
-        reads.points.iter().any(is_newer)
-            || reads
-                .ranges
-                .iter()
-                .any(|range| self.versions.is_range_newer(range, snapshot))
+    fn has_newer_in(&self, ranges: &[KeyRange], snapshot: Sequence) -> bool {
+        ranges
+            .iter()
+            .any(|range| self.versions.is_range_newer(range, snapshot))
     }
 
     fn apply(
@@ -281,6 +326,7 @@ impl Shared {
         let views = self.snapshots.views();
         for (key, write) in writes {
             self.versions.put(&key, version(write, sequence), &views);
+            state.remember(sequence, &key);
         }
         state.last = sequence;
         let pending = &mut state.pending;

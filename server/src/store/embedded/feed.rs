@@ -189,7 +189,9 @@ fn read_error(error: &ReadError, after: Sequence) -> StoreError {
 impl EmbeddedBackup {
     pub(super) fn start(shared: Arc<Shared>) -> Result<Self, StoreError> {
         let (send, pieces) = mpsc::channel(MAX_WAITING_PIECES);
-        let pin = Pin::new(Arc::clone(&shared), shared.applied());
+        // All of the log stays until the copy's beginning is known.
+        let pin = Pin::new(Arc::clone(&shared), 0);
+        pin.move_to(shared.applied());
         let work = move || {
             if let Err(error) = copy(&pin, &send) {
                 // Who does not take pieces any more does not want to know either.

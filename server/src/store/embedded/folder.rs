@@ -241,8 +241,9 @@ impl Folder {
             return false;
         };
         match state.split_once('\n') {
+            // Without a name for the boot, each start counts as one of its own.
             Some((running, _)) if running.starts_with("running ") => {
-                running == format!("running {boot}")
+                !boot.is_empty() && running == format!("running {boot}")
             }
             Some(("stopped", sealed)) => seal(&self.index()).is_ok_and(|seal| seal == sealed),
             _ => false,

@@ -79,24 +79,17 @@ enum Value<'a> {
 }
 
 impl Index {
-    /// Opens sled's folder, and makes one where there is none. A damaged one may panic inside of
-    /// sled, which is an error like any other here.
+    /// Opens sled's folder, and makes one where there is none.
     pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let config = sled::Config::new().path(folder).cache_capacity(cache_bytes);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let database = opened
-            .map_err(|_| StoreError::Storage("sled failed while it opened its files".to_owned()))?
-            .map_err(storage)?;
+        let database = guarded(|| config.open().map_err(storage))?;
         let tree = (*database).clone();
         Ok(Self { database, tree })
     }
 
     /// What the index says of itself; nothing if it is new.
     pub(super) fn progress(&self) -> Result<Option<Progress>, StoreError> {
-        let read = catch_unwind(AssertUnwindSafe(|| self.tree.get(PROGRESS_KEY)));
-        let record = read
-            .map_err(|_| StoreError::Storage("sled failed while it read its files".to_owned()))?
-            .map_err(storage)?;
+        let record = guarded(|| self.tree.get(PROGRESS_KEY).map_err(storage))?;
         let Some(record) = record else {
             return Ok(None);
         };
@@ -118,17 +111,21 @@ impl Index {
         let mut record = Vec::with_capacity(24);
         record.put_slice(&progress.store);
         record.put_u64(progress.applied);
-        self.tree.insert(PROGRESS_KEY, record).map_err(storage)?;
+        guarded(|| self.tree.insert(PROGRESS_KEY, record).map_err(storage))?;
         self.flush()
     }
 
     /// Hands everything to the kernel.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        self.database.flush().map(drop).map_err(storage)
+        guarded(|| self.database.flush().map(drop).map_err(storage))
     }
 
     /// The entry of a key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        guarded(|| self.read(key))
+    }
+
+    fn read(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
         let Some(record) = self.tree.get(entry_key(key)).map_err(storage)? else {
             return Ok(None);
         };
@@ -150,6 +147,16 @@ impl Index {
 
     /// Entries from one end of a range.
     pub(super) fn page(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        keys_only: bool,
+        limit: PageLimit,
+    ) -> Result<IndexPage, StoreError> {
+        guarded(|| self.read_page(range, is_reverse, keys_only, limit))
+    }
+
+    fn read_page(
         &self,
         range: &KeyRange,
         is_reverse: bool,
@@ -193,7 +200,7 @@ impl Index {
         let second = batch.skip(1).step_by(2);
         let mut room = Vec::new();
         let mut all = first.chain(second);
-        all.try_for_each(|(key, version)| self.fold(key, version, &mut room))
+        guarded(|| all.try_for_each(|(key, version)| self.fold(key, version, &mut room)))
     }
 
     /// Makes the index have this version of the key, and no other. `room` is for what is put together
@@ -239,6 +246,14 @@ impl Index {
         now_ms: Millis,
         limit: usize,
     ) -> Result<Vec<(Millis, Bytes)>, StoreError> {
+        guarded(|| self.read_expired(now_ms, limit))
+    }
+
+    fn read_expired(
+        &self,
+        now_ms: Millis,
+        limit: usize,
+    ) -> Result<Vec<(Millis, Bytes)>, StoreError> {
         let end = expiry_key(now_ms.saturating_add(1), &[]);
         let due = self.tree.range(vec![EXPIRY]..end).take(limit);
         due.map(|row| {
@@ -254,7 +269,7 @@ impl Index {
     /// Takes a key from the index of expiries that does not expire at this time any more.
     pub(super) fn forget_expiry(&self, key: &[u8], expires_ms: Millis) -> Result<(), StoreError> {
         let place = expiry_key(expires_ms, key);
-        self.tree.remove(place).map(drop).map_err(storage)
+        guarded(|| self.tree.remove(place).map(drop).map_err(storage))
     }
 
     fn write_chunks(&self, key: &[u8], value: &[u8]) -> Result<u32, StoreError> {
@@ -379,6 +394,13 @@ impl Value<'_> {
             Self::Chunked { length } => chunks_of(*length),
         }
     }
+}
+
+/// Does something with sled. It panics where its files are not what it expects; here that is an error
+/// like any other.
+fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let panicked = |_| StoreError::Storage("sled failed while it used its files".to_owned());
+    catch_unwind(AssertUnwindSafe(work)).map_err(panicked)?
 }
 
 /// The first key behind this one.

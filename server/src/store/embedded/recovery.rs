@@ -224,6 +224,7 @@ fn start(
         folded_through: AtomicU64::new(end.last),
         base_start: AtomicU64::new(base.map_or(0, |base| base.start)),
         base_bytes: AtomicU64::new(base.map_or(0, |base| base.bytes)),
+        is_index_doubtful: AtomicBool::new(false),
         wants_fold: AtomicBool::new(false),
         wants_base: AtomicBool::new(false),
         bases: AtomicU64::new(0),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) folded_through: AtomicU64,
     pub(super) base_start: AtomicU64,
     pub(super) base_bytes: AtomicU64,
+    pub(super) is_index_doubtful: AtomicBool,
     pub(super) wants_fold: AtomicBool,
     pub(super) wants_base: AtomicBool,
     /// Bases written since the start.
@@ -233,9 +235,7 @@ impl Shared {
 
     /// The index failed: it is made anew at the next start.
     pub(super) fn doubt(&self, error: &StoreError) {
-        if let Err(error) = self.folder.note_doubt() {
-            tracing::error!(%error, "the doubt about the index can't be noted");
-        }
+        let _ = self.trusting(Err::<(), _>(StoreError::Storage(error.to_string())));
         self.fail(&format!(
             "the index failed: {error}; restart the server, and it is made anew from base and log"
         ));
@@ -282,7 +282,20 @@ impl Shared {
 
     /// What the index has of a key.
     pub(super) fn index_get(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
-        self.index.get(key)
+        self.trusting(self.index.get(key))
+    }
+
+    /// After the index failed to read, it is made anew at the next start.
+    fn trusting<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &read
+            && !self.is_index_doubtful.swap(true, Ordering::AcqRel)
+        {
+            tracing::error!(%error, "the index failed; restart the server, and it is made anew from base and log");
+            if let Err(error) = self.folder.note_doubt() {
+                tracing::error!(%error, "the doubt about the index can't be noted");
+            }
+        }
+        read
     }
 
     /// Rows that a snapshot sees. Memory is looked at before the index, for the reason that the head of
@@ -314,7 +327,7 @@ impl Shared {
                 Known::InIndex => None,
             })
             .collect();
-        let found = self.index.page(&range, is_reverse, keys_only, limit)?;
+        let found = self.trusting(self.index.page(&range, is_reverse, keys_only, limit))?;
         let IndexPage {
             rows,
             faults,
@@ -431,6 +444,9 @@ impl Threads {
         }
         let storage = |error: io::Error| StoreError::Storage(error.to_string());
         shared.journal.mark(true).map_err(storage)?;
+        if shared.is_index_doubtful.load(Ordering::Acquire) {
+            return Ok(());
+        }
         shared.index.flush()?;
         let stopped = shared.folder.note_stopped();
         stopped.map_err(|error| StoreError::Storage(error.to_string()))
@@ -445,7 +461,12 @@ fn spawn(
     let shared = Arc::clone(shared);
     std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || work(&shared))
+        .spawn(move || {
+            let worked = catch_unwind(AssertUnwindSafe(|| work(&shared)));
+            if worked.is_err() {
+                shared.fail("a thread of the store failed; this is a fault of the server");
+            }
+        })
         .map_err(|error| FolderError::Io {
             action: "start a thread for",
             path: name.into(),
