@@ -1,7 +1,7 @@
 //! Luge's server, as a library: a key-value store that its clients program in WebAssembly.
 //!
 //! From the ground up, each using only what stands above it here; at the edge, not knowing one
-//! another, `store/sled`, [`udf`] and [`net`], which [`server`] joins:
+//! another, `store/embedded`, [`udf`] and [`net`], which [`server`] joins:
 //!
 //! ```text
 //!   store ← transaction ← function ← command ← session

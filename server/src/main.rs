@@ -57,6 +57,10 @@ struct SettingFlags {
     /// Where the data lies [default: ./luge-data].
     #[arg(long, value_name = "FOLDER")]
     data: Option<String>,
+    /// When a write is acknowledged: always (once it is on disk), everysec or interval:MS (once the
+    /// kernel has it, which syncs on the clock) [default: always].
+    #[arg(long, value_name = "LEVEL")]
+    durability: Option<String>,
     /// Serve an address that others can reach, without accounts.
     #[arg(long)]
     no_auth: bool,
@@ -77,6 +81,7 @@ impl SettingFlags {
         let named = [
             ("listen", &self.listen),
             ("data", &self.data),
+            ("durability", &self.durability),
             ("log", &self.log),
         ];
         for (key, value) in named {

@@ -14,7 +14,7 @@ use crate::config::{Config, DurabilitySetting};
 use crate::function::{CallLimits, Ceilings, Seed};
 use crate::net::{self, BindError, NetOptions, Stopper};
 use crate::session::{Core, LoadError, Settings, Surroundings, load_modules, sweep};
-use crate::store::embedded::disk::RealDisk;
+use crate::store::embedded::disk::{Disk, RealDisk};
 use crate::store::embedded::{
     EmbeddedOptions, EmbeddedSnapshot, EmbeddedStore, FolderError, SyncPolicy,
 };
@@ -68,12 +68,20 @@ impl Server {
     /// # Errors
     /// Names what is in the way.
     pub async fn start(config: &Config) -> Result<Self, ServerError> {
+        Self::start_on(config, Arc::new(RealDisk)).await
+    }
+
+    /// The same, with the store's own files on another disk than the operating system's.
+    ///
+    /// # Errors
+    /// Names what is in the way.
+    pub async fn start_on(config: &Config, disk: Arc<dyn Disk>) -> Result<Self, ServerError> {
         // The address first: a second server on it should not touch the folder.
         let listener = net::bind(&config.listen, config.no_auth).await?;
         let address = listener
             .local_addr()
             .map_err(|error| BindError::Unresolved(config.listen.clone(), error))?;
-        let core = Arc::new(open_core(config)?);
+        let core = Arc::new(open_core(config, disk)?);
         let modules = load_modules(&core).await?;
         tracing::info!(%address, data = %config.data.display(), modules, "ready");
         Ok(Self {
@@ -120,7 +128,7 @@ pub fn stopper() -> (Stopper, tokio::sync::watch::Receiver<bool>) {
     Stopper::new()
 }
 
-fn open_core(config: &Config) -> Result<EmbeddedCore, ServerError> {
+fn open_core(config: &Config, disk: Arc<dyn Disk>) -> Result<EmbeddedCore, ServerError> {
     let ceilings = ceilings(config);
     let runtime = WasmRuntime::new(&EngineOptions {
         max_instances: config.max_instances,
@@ -132,7 +140,7 @@ fn open_core(config: &Config) -> Result<EmbeddedCore, ServerError> {
     let store = EmbeddedStore::open(
         &config.data,
         id,
-        Arc::new(RealDisk),
+        disk,
         Box::new(SystemClock),
         store_options(config),
     )?;

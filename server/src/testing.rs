@@ -13,6 +13,7 @@ use crate::net::{self, Stopper};
 use crate::server::{self, Server, ServerError, SystemClock, stopper};
 use crate::session::Core;
 use crate::store::MemoryStore;
+use crate::store::embedded::disk::{Disk, RealDisk};
 use crate::udf::{EngineOptions, WasmRuntime};
 
 /// A running server. Dropping it stops it in order and removes its folder.
@@ -44,6 +45,18 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> TestServer {
 /// # Panics
 /// The server does not start.
 pub async fn start_in(folder: &Path, change: impl FnOnce(&mut Config)) -> TestServer {
+    start_on(folder, Arc::new(RealDisk), change).await
+}
+
+/// The same, with the store's own files on a disk of the caller's.
+///
+/// # Panics
+/// The server does not start.
+pub async fn start_on(
+    folder: &Path,
+    disk: Arc<dyn Disk>,
+    change: impl FnOnce(&mut Config),
+) -> TestServer {
     let mut config = Config {
         listen: "127.0.0.1:0".to_owned(),
         data: folder.to_owned(),
@@ -51,7 +64,7 @@ pub async fn start_in(folder: &Path, change: impl FnOnce(&mut Config)) -> TestSe
     };
     change(&mut config);
     start_thread(async move |told, stopping| {
-        let server = Server::start(&config).await?;
+        let server = Server::start_on(&config, disk).await?;
         let _ = told.send(server.address());
         server.run(stopping).await
     })

@@ -16,6 +16,8 @@ mod bounds;
 mod commands;
 /// The log on disks that lose what was not synced, and on disks that fail.
 mod disk;
+/// What survives which mishap, and what clients are told: the README's table.
+mod durability;
 /// Procedures, limits, traps and describers.
 mod functions;
 /// The example modules, as they are built.

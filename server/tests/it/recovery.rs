@@ -195,13 +195,16 @@ fn a_first_run_that_was_cut_off_is_begun_again() {
 }
 
 #[test]
-fn a_newer_format_and_a_damaged_one_are_refused() {
+fn another_format_and_a_damaged_one_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()).unwrap());
     let format = folder.path().join("FORMAT");
     wait_until_closed(folder.path());
-    std::fs::write(&format, "luge-format 9\nstore 00\n").unwrap();
-    assert!(refusal(folder.path()).contains("has format 9, and this release reads format 2"));
+    for other in [1, 9] {
+        std::fs::write(&format, format!("luge-format {other}\nstore 00\n")).unwrap();
+        let expected = format!("has format {other}, and this release reads format 2");
+        assert!(refusal(folder.path()).contains(&expected));
+    }
     std::fs::write(&format, "").unwrap();
     assert!(refusal(folder.path()).contains("is damaged"));
 }

@@ -122,8 +122,6 @@ fn sled_wasmtime_and_sockets_are_named_in_one_place_each() {
     for (file, code) in sources() {
         for (name, owner) in OWNERS {
             let is_own = file.starts_with(&format!("{owner}/"));
-            // `server.rs` joins, and names our own module `store::sled`.
-            let code = code.replace("store::sled::", "").replace("self::sled", "");
             if !is_own && code.contains(name) && !(file == "server.rs" && *name == "tokio::net") {
                 wrong.push(format!("{file} names {name}, which belongs to {owner}"));
             }
@@ -186,6 +184,32 @@ fn functions_and_files_stay_short() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_map_in_the_architecture_is_of_this_country() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("../ARCHITECTURE.md")).unwrap();
+    let named: Vec<&str> = map
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.ends_with(".rs"))
+        .collect();
+    let there = [files(&root.join("src")), files(&root.join("tests"))].concat();
+    for name in &named {
+        let name = name.trim_start_matches("server/");
+        let exists = there.iter().any(|path| path.ends_with(name));
+        assert!(exists, "there is no {name}");
+    }
+    for path in files(&root.join("src/store/embedded")) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_in_log = path.parent().unwrap().ends_with("log");
+        assert!(
+            is_in_log || named.contains(&name),
+            "{name} is not on the map"
+        );
+    }
 }
 
 #[test]

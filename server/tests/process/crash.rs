@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use crate::support::Served;
+use crate::support::{Served, program};
 
 const BANK: &[u8] = include_bytes!("../../../udfs/examples/built/bank.wasm");
 const CLIENTS: usize = 4;
@@ -48,6 +48,15 @@ struct Ledger {
 
 #[tokio::test]
 async fn a_server_killed_under_load_keeps_what_it_acknowledged_and_half_of_nothing() {
+    kill_under_load("always").await;
+}
+
+#[tokio::test]
+async fn a_server_that_syncs_on_the_clock_and_is_killed_keeps_what_it_acknowledged_too() {
+    kill_under_load("everysec").await;
+}
+
+async fn kill_under_load(durability: &str) {
     let folder = tempfile::tempdir().unwrap();
     open_accounts(folder.path()).await;
     let mut ledgers: Vec<Ledger> = (0..CLIENTS)
@@ -57,19 +66,26 @@ async fn a_server_killed_under_load_keeps_what_it_acknowledged_and_half_of_nothi
         })
         .collect();
     for answers in ANSWERS {
-        let server = Served::start(folder.path());
+        let server = start(folder.path(), durability);
         for ledger in &mut ledgers {
             check(&server.client().await, ledger).await;
         }
         check_sum(&server.client().await).await;
         ledgers = load_and_kill(server, ledgers, answers).await;
     }
-    let server = Served::start(folder.path());
+    let server = start(folder.path(), durability);
     for ledger in &mut ledgers {
         check(&server.client().await, ledger).await;
         assert!(ledger.written > 0 && ledger.moved > 0, "{ledger:?}");
     }
     check_sum(&server.client().await).await;
+}
+
+fn start(folder: &Path, durability: &str) -> Served {
+    let folder = folder.to_str().unwrap();
+    let mut command = program(["serve", "--listen", "127.0.0.1:0", "--data", folder]);
+    command.args(["--durability", durability]);
+    Served::start_command(command)
 }
 
 async fn open_accounts(folder: &Path) {

@@ -168,6 +168,110 @@ fn the_commands_of_the_server_exist() {
     }
 }
 
+/// The rows of the tables of what survives what.
+fn mishaps() -> Vec<&'static str> {
+    let (_, rest) = README.split_once("\n## What survives what\n").unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| "));
+    rows.filter(|row| !row.contains("| shown by |")).collect()
+}
+
+#[test]
+fn every_mishap_names_tests_that_exist() {
+    let rows = mishaps();
+    assert!(rows.len() >= 15, "{rows:?}");
+    for row in rows {
+        let shown = row.trim_end_matches('|').rsplit(" | ").next().unwrap();
+        let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row}");
+        for test in tests {
+            let (file, name) = test.split_once("::").unwrap();
+            let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests")
+                .join(file);
+            let text = std::fs::read_to_string(&file).unwrap_or_else(|_| panic!("{test}"));
+            let is_test = |mark: &str, is_async: &str| {
+                text.contains(&format!("#[{mark}]\n{is_async}fn {name}() {{"))
+            };
+            let exists = is_test("test", "") || is_test("tokio::test", "async ");
+            assert!(exists, "there is no test {test}");
+        }
+    }
+}
+
+#[test]
+fn the_mishaps_name_codes_and_settings_that_exist() {
+    for row in mishaps() {
+        let marked = row.split('`').skip(1).step_by(2);
+        for word in marked.filter(|word| word.contains('_') && !word.contains("::")) {
+            let is_setting = Config::FIELDS.iter().any(|field| field.name == word);
+            assert!(is_setting || ErrorCode::from_name(word).is_some(), "{word}");
+        }
+    }
+}
+
+#[test]
+fn the_levels_of_durability_that_are_shown_are_taken() {
+    let levels: Vec<&str> = blocks("sh")
+        .iter()
+        .flat_map(|block| block.lines())
+        .filter_map(|line| line.split_once(" --durability "))
+        .map(|(_, rest)| rest.split_whitespace().next().unwrap())
+        .collect();
+    assert_eq!(levels, ["everysec", "always", "everysec", "interval:100"]);
+    for level in levels {
+        let printed = run(program(["config", "--durability", level])).prints();
+        assert!(printed.contains(&format!("\ndurability = \"{level}\"\n")));
+    }
+    run(program(["config", "--durability", "sometimes"])).refuses(&["sometimes", "everysec"]);
+}
+
+/// Carries out the block that shows how a backup is made and restored: as it stands, but for the
+/// addresses, the folders, and the commands of `luge`, which its library does here.
+#[tokio::test]
+async fn the_backup_that_is_shown_comes_back() {
+    let block = blocks("sh")
+        .into_iter()
+        .find(|block| block.contains(" backup "));
+    let folder = tempfile::tempdir().unwrap();
+    let below = |name: &str| folder.path().join(name.trim_start_matches("./"));
+    let first = Served::start(&below("data"));
+    let mut second = None;
+    for line in block.unwrap().lines() {
+        let (line, told) = line.split_once("  #").unwrap_or((line, ""));
+        let line = line.trim().replace("cargo run --release --", "luge-server");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["luge", "set", key, value] => {
+                first.client().await.set(key, value).await.unwrap();
+            }
+            ["luge", "backup", file] => {
+                let mut copy = Vec::new();
+                first.client().await.backup(&mut copy).await.unwrap();
+                std::fs::write(below(file), copy).unwrap();
+            }
+            ["luge-server", "restore", file, data] => {
+                let (file, data) = (below(file), below(data));
+                let (file, data) = (file.to_str().unwrap(), data.to_str().unwrap());
+                run(program(["restore", file, data])).prints();
+            }
+            ["luge-server", "check", data] => {
+                run(program(["check", below(data).to_str().unwrap()])).prints();
+            }
+            ["luge-server", "--data", data, "--listen", _] => {
+                second = Some(Served::start(&below(data)));
+            }
+            [_, "luge", "get", key] => {
+                let client = second.as_ref().unwrap().client().await;
+                let value = client.get(key).await.unwrap().unwrap();
+                assert_eq!(value, told.trim().as_bytes());
+            }
+            _ => panic!("{line}"),
+        }
+    }
+    assert!(second.is_some());
+}
+
 #[test]
 fn links_lead_to_files() {
     let targets = README

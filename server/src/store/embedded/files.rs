@@ -54,13 +54,18 @@ pub struct Restored {
 /// Names the file and the place that are not as they should be.
 pub fn check(folder: &Path) -> Result<Checked, FolderError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let folder = Folder::open_existing(folder, Arc::clone(&disk))?;
-    let newest = newest_base(&*disk, &folder.base()).map_err(|error| FolderError::Io {
+    examine(&Folder::open_existing(folder, disk)?)
+}
+
+/// Reads everything that a rebuild of an open folder would need.
+pub(super) fn examine(folder: &Folder) -> Result<Checked, FolderError> {
+    let disk = &**folder.disk();
+    let newest = newest_base(disk, &folder.base()).map_err(|error| FolderError::Io {
         action: "read",
         path: folder.base(),
         error,
     })?;
-    let base = newest.map(|path| check_copy(&*disk, &path)).transpose()?;
+    let base = newest.map(|path| check_copy(disk, &path)).transpose()?;
     let start = base.as_ref().map_or(0, |(start, _, _)| *start);
     let mut blocks = 0;
     let mut count = |head: &log::BlockHead, payload: &[u8]| {
@@ -68,7 +73,7 @@ pub fn check(folder: &Path) -> Result<Checked, FolderError> {
         let damaged = |error| super::recovery::RecoveryError::Payload(error);
         log::Commits::new(head, payload).try_for_each(|commit| commit.map(drop).map_err(damaged))
     };
-    let end = log::scan(&*disk, &folder.log(), &folder.id(), start, &mut count);
+    let end = log::scan(disk, &folder.log(), &folder.id(), start, &mut count);
     let end = end.map_err(|error| FolderError::Damaged(error.to_string()))?;
     folder.check_reach(base.as_ref().map(|(_, _, end)| end.end), &end)?;
     Ok(Checked {

@@ -250,7 +250,14 @@ impl Folder {
         }
     }
 
-    /// A base is right only with the log through its end, and a store has a log.
+    /// Whether the last server stopped in order.
+    fn was_stopped(&self) -> bool {
+        self.read("STATE")
+            .is_ok_and(|state| state.starts_with("stopped\n"))
+    }
+
+    /// A base is right only with the log through its end, a store has a log, and one that stopped in
+    /// order has the mark that ended it.
     pub(super) fn check_reach(
         &self,
         base_end: Option<Sequence>,
@@ -263,6 +270,15 @@ impl Folder {
             let log = log.display();
             return Err(FolderError::Damaged(format!(
                 "the log in {log} is gone; {ADVICE}"
+            )));
+        }
+        if self.was_stopped() && !end.is_clean {
+            let (log, last) = (log.display(), end.last);
+            let place = end.cut.as_ref().map_or_else(String::new, |cut| {
+                format!(": {}, byte {}: {}", cut.file.display(), cut.offset, cut.why)
+            });
+            return Err(FolderError::Damaged(format!(
+                "the log in {log} has lost its end, behind commit {last}{place}; the server had stopped in order; {ADVICE}"
             )));
         }
         match base_end {

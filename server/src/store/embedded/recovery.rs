@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::base::{CopyEnd, CopyError, CopyReader, Frame, Rows};
 use super::commit::Sequencer;
 use super::disk::{Disk, DiskFile};
+use super::files::examine;
 use super::folder::{Folder, FolderError};
 use super::index::{Index, Progress};
 use super::journal::Journal;
@@ -103,6 +104,10 @@ fn rebuild(
     base: Option<&Base>,
     options: &EmbeddedOptions,
 ) -> Result<Recovered, FolderError> {
+    if folder.is_ours() && folder.index().exists() {
+        // Nothing is set aside for a rebuild that can't be.
+        examine(folder)?;
+    }
     if let Some(aside) = folder.set_index_aside()? {
         let aside = aside.display();
         tracing::warn!(%aside, "the index is made anew from base and log; what was set aside can be deleted");

@@ -113,6 +113,7 @@ impl Snapshots {
         let mut published = self.lock();
         let now_ms = published.advance(clock_ms)?;
         let sequence = match point {
+            // Also for who has written what will never be.
             _ if published.has_failed => published.acked,
             ReadPoint::Newest => published.visible,
             ReadPoint::Acked(at_least) => published.acked.max(at_least.min(published.visible)),

@@ -471,6 +471,10 @@ struct Plan {
     count: usize,
     /// The operation that fails, how, and whether all after it do as well.
     failure: Option<(usize, Failure, bool)>,
+    /// What the disk says that it has left, if that is not the truth.
+    free_bytes: Option<u64>,
+    /// Whether syncs of files fail.
+    are_syncs_broken: bool,
 }
 
 struct FailingFile {
@@ -495,6 +499,16 @@ impl FailingDisk {
     /// Fails nothing any more.
     pub(crate) fn heal(&self) {
         self.plan.lock().unwrap().failure = None;
+    }
+
+    /// Fails every sync of a file from now on.
+    pub(crate) fn break_syncs(&self) {
+        self.plan.lock().unwrap().are_syncs_broken = true;
+    }
+
+    /// Says that so much is left.
+    pub(crate) fn leave(&self, free_bytes: u64) {
+        self.plan.lock().unwrap().free_bytes = Some(free_bytes);
     }
 
     /// How many operations there were.
@@ -565,7 +579,8 @@ impl Disk for FailingDisk {
     }
 
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        self.inner.free_bytes(path)
+        let told = self.plan.lock().unwrap().free_bytes;
+        told.map_or_else(|| self.inner.free_bytes(path), Ok)
     }
 }
 
@@ -602,6 +617,9 @@ impl DiskFile for FailingFile {
 
     fn sync(&self) -> io::Result<()> {
         step(&self.plan).map_err(Failure::error)?;
+        if self.plan.lock().unwrap().are_syncs_broken {
+            return Err(Failure::Broken.error());
+        }
         self.inner.sync()
     }
 }
