@@ -66,6 +66,22 @@ pub(super) struct Acks {
     pub(super) is_closed: bool,
 }
 
+/// Counts one who waits, for as long as it does: a request may go away while it waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Tells the threads that they should end.
 #[derive(Default)]
 pub(super) struct Ending {
@@ -140,18 +156,16 @@ impl Shared {
         if let Some(begun) = self.snapshots.begin(point, self.clock.now_ms()) {
             return Ok(begun);
         }
-        self.waiting_for_time.fetch_add(1, Ordering::AcqRel);
-        let begun = loop {
+        let _waiting = Waiting::new(&self.waiting_for_time);
+        loop {
             let mut covered = std::pin::pin!(self.time.notified());
             covered.as_mut().enable();
             if let Some(begun) = self.snapshots.begin(point, self.clock.now_ms()) {
-                break begun;
+                return Ok(begun);
             }
             self.sequencer.ask_for_time();
             covered.await;
-        };
-        self.waiting_for_time.fetch_sub(1, Ordering::AcqRel);
-        Ok(begun)
+        }
     }
 
     pub(super) fn is_waiting_for_time(&self) -> bool {
