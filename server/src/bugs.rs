@@ -39,16 +39,34 @@ pub enum Bug {
     ForgetModule,
     /// A module that was removed stays in the store.
     KeepRemovedModule,
-    /// Placed by the store: a snapshot misses the newest commit that it claims to show.
+    /// A snapshot misses the newest commit that it claims to show.
     SnapshotOffByOne,
-    /// Placed by the store: ranges are not validated.
+    /// Keys that were read are not validated.
+    SkipPointValidation,
+    /// Ranges that were read are not validated.
     SkipRangeValidation,
-    /// Placed by the store: a commit is acknowledged before it is synced.
-    AckBeforeSync,
-    /// Placed by the store: commits are folded that an open snapshot must not see.
-    FoldAboveOldestSnapshot,
-    /// Placed by the store: a read fills the cache with an entry that a commit has replaced meanwhile.
+    /// A command of one key is decided on the newest acked entry, and not on the newest.
+    DecideOnAcked,
+    /// Versions that an open snapshot sees are dropped when they are replaced.
+    ForgetOlderVersions,
+    /// After a key that the index has was written again, memory is taken for all that there is of it.
+    KeepWhole,
+    /// A key that the index has is not put into the order when it is written again.
+    LostOrderEntry,
+    /// A read fills the cache although a commit has put something newer there meanwhile.
     StaleCacheFill,
+    /// Commits are folded that an open snapshot must not see.
+    FoldAboveOldestSnapshot,
+    /// Deletions are not folded.
+    ForgetFoldedDelete,
+    /// The index is noted as having commits before it has them.
+    NoteAppliedTooEarly,
+    /// A commit is acknowledged before it is synced.
+    AckBeforeSync,
+    /// A base is finished before the log that it needs is synced.
+    BaseBeforeSync,
+    /// Log is removed that a rebuild from the base needs.
+    RemoveLogTooEarly,
 }
 
 impl Bug {
@@ -71,10 +89,19 @@ impl Bug {
         Self::ForgetModule,
         Self::KeepRemovedModule,
         Self::SnapshotOffByOne,
+        Self::SkipPointValidation,
         Self::SkipRangeValidation,
-        Self::AckBeforeSync,
-        Self::FoldAboveOldestSnapshot,
+        Self::DecideOnAcked,
+        Self::ForgetOlderVersions,
+        Self::KeepWhole,
+        Self::LostOrderEntry,
         Self::StaleCacheFill,
+        Self::FoldAboveOldestSnapshot,
+        Self::ForgetFoldedDelete,
+        Self::NoteAppliedTooEarly,
+        Self::AckBeforeSync,
+        Self::BaseBeforeSync,
+        Self::RemoveLogTooEarly,
     ];
 
     /// The bug of this name, which is that of its variant.

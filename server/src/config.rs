@@ -28,6 +28,9 @@ pub enum DurabilitySetting {
 /// The shortest and the longest interval between syncs, in milliseconds.
 const SYNC_INTERVAL_MS: RangeInclusive<u64> = 1..=60_000;
 
+/// A page holds a header and a block; a restart reads whole segments into memory.
+const LOG_SEGMENT_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
+
 impl TryFrom<String> for DurabilitySetting {
     type Error = String;
 
@@ -179,6 +182,12 @@ settings! {
         "how long a transaction may read; beyond it, it is `too_old`, so that what it sees need not be kept";
     max_unfolded_bytes: usize = 256 << 20, "bytes",
         "writes in memory that sled has not yet; beyond it writers wait, at a quarter of it sled gets them";
+    fold_log_bytes: u64 = 96 << 20, "bytes",
+        "log after which sled gets what it has not yet: what a restart reads again";
+    log_segment_bytes: u64 = 32 << 20, "bytes",
+        "the length of the log's files, which are reserved ahead and removed whole";
+    base_log_bytes: u64 = 128 << 20, "bytes",
+        "log after which everything is copied into a new base, so that the log before it can go; the base's own length, if that is more";
     max_write_wait_ms: u64 = 10_000, "ms",
         "how long a writer waits for the disk to keep up, before it is told `overloaded`";
     max_kept_log_bytes: u64 = 1 << 30, "bytes",
@@ -285,10 +294,17 @@ impl Config {
         let too_large = settings
             .iter()
             .find_map(|(name, value)| Some((name, value.to_u128().filter(|it| *it > MAX)?)));
-        match too_large {
-            Some((name, value)) => Err(ConfigError(format!("{name} of {value} exceeds {MAX}"))),
-            None => Ok(()),
+        if let Some((name, value)) = too_large {
+            return Err(ConfigError(format!("{name} of {value} exceeds {MAX}")));
         }
+        let (bytes, bounds) = (self.log_segment_bytes, LOG_SEGMENT_BYTES);
+        if !bounds.contains(&bytes) {
+            let (least, most) = (bounds.start(), bounds.end());
+            return Err(ConfigError(format!(
+                "log_segment_bytes of {bytes} is outside of {least} to {most}"
+            )));
+        }
+        Ok(())
     }
 
     /// Checks what settings must hold together.

@@ -167,6 +167,9 @@ pub fn store_options(config: &Config) -> EmbeddedOptions {
         max_unfolded_bytes: config.max_unfolded_bytes,
         fold_bytes: config.max_unfolded_bytes / 4,
         max_write_wait: Duration::from_millis(config.max_write_wait_ms),
+        fold_log_bytes: config.fold_log_bytes,
+        log_segment_bytes: config.log_segment_bytes,
+        base_log_bytes: config.base_log_bytes,
         max_kept_log_bytes: config.max_kept_log_bytes,
         min_free_bytes: config.min_free_disk_bytes,
         ..EmbeddedOptions::default()

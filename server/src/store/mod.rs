@@ -360,6 +360,12 @@ impl Write {
 }
 
 impl ReadSet {
+    /// Whether nothing was read, so that nothing can have changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.ranges.is_empty()
+    }
+
     /// Whether something that was read as live has ended at this stamp.
     #[must_use]
     pub fn has_expired(&self, stamp_ms: Millis) -> bool {

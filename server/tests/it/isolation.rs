@@ -2,10 +2,10 @@
 //! hand, so that each test is one history and nothing else.
 
 use bytes::Bytes;
-use luge_server::store::{CommitOutcome, MemoryStore, PageLimit, ReadPoint, Store};
+use luge_server::store::{CommitOutcome, PageLimit, ReadPoint, Store};
 use luge_server::transaction::{Live, Scan, ScanOrder, TimeToLive, Transaction, WriteLimits};
 
-use crate::support::{ManualClock, START_MS, open_embedded, runtime};
+use crate::support::{fold, on_both_stores};
 
 const LIMITS: WriteLimits = WriteLimits {
     keys: 100,
@@ -15,27 +15,6 @@ const PAGE: PageLimit = PageLimit {
     rows: 100,
     bytes: 1 << 20,
 };
-
-/// Runs a history on the memory store and on sled.
-macro_rules! on_both_stores {
-    ($name:ident, |$store:ident, $clock:ident| $body:block) => {
-        #[test]
-        fn $name() {
-            async fn history<S: Store>($store: &S, $clock: &ManualClock) $body
-            let runtime = runtime();
-            let clock = ManualClock::at(START_MS);
-            let memory = MemoryStore::new([1; 16], Box::new(clock.clone()));
-            runtime.block_on(history(&memory, &clock));
-            let clock = ManualClock::at(START_MS);
-            let folder = tempfile::tempdir().unwrap();
-            let sled = open_embedded(folder.path(), clock.clone());
-            runtime.block_on(async {
-                history(&sled, &clock).await;
-                sled.close().await.unwrap();
-            });
-        }
-    };
-}
 
 type Open<S> = Transaction<<S as Store>::Snapshot>;
 
@@ -87,6 +66,7 @@ async fn put<S: Store>(store: &S, key: &str, value: &str) {
     let mut transaction = begin(store).await;
     set::<S>(&mut transaction, key, value).await;
     assert!(commit(store, transaction).await);
+    fold(store).await;
 }
 
 on_both_stores!(lost_update, |store, _clock| {
@@ -310,102 +290,73 @@ on_both_stores!(
     }
 );
 
-#[test]
-fn contended_increments_all_count() {
-    use crate::support::{Push, Talk};
-    use luge_server::config::Config;
-    // 8 sessions increment one key at once; conflicts are retried, then run alone, so none is lost
-    // and none is told of a conflict.
-    async fn contend<S: Store>(store: S, clock: ManualClock) {
-        let config = Config {
-            max_instances: 64,
-            ..Config::default()
+on_both_stores!(write_skew_over_ranges, |store, _clock| {
+    put(store, "a1", "1").await;
+    put(store, "b1", "1").await;
+    let (mut one, mut two) = (begin(store).await, begin(store).await);
+    assert_eq!(scan::<S>(&mut one, "a", "b").await, ["a1"]);
+    assert_eq!(scan::<S>(&mut two, "b", "c").await, ["b1"]);
+    set::<S>(&mut one, "b2", "1").await;
+    set::<S>(&mut two, "a1", "2").await;
+    assert!(commit(store, one).await);
+    assert!(!commit(store, two).await, "b2 lies in the range it read");
+});
+
+on_both_stores!(phantom_of_a_deleted_key, |store, _clock| {
+    put(store, "a1", "1").await;
+    let mut reader = begin(store).await;
+    assert_eq!(scan::<S>(&mut reader, "a", "b").await, ["a1"]);
+    set::<S>(&mut reader, "sum", "1").await;
+    let mut writer = begin(store).await;
+    writer.delete(b"a1").await.unwrap();
+    assert!(commit(store, writer).await);
+    assert!(!commit(store, reader).await);
+});
+
+on_both_stores!(
+    a_connection_reads_its_own_write_before_it_is_acked,
+    |store, _clock| {
+        put(store, "x", "old").await;
+        let mut writer = begin(store).await;
+        set::<S>(&mut writer, "x", "new").await;
+        let (snapshot, commit) = writer.into_commit(true);
+        let CommitOutcome::Committed(sequence) = store.commit(snapshot, commit).await.unwrap()
+        else {
+            panic!("a blind write conflicts with nothing")
         };
-        let mut talk = Talk::new(store, &config, clock).await;
-        let push = Push::new(
-            "count",
-            r#"(module
-            (import "luge_v1" "kv_incr" (func $incr (param i32 i32 i64 i32) (result i32)))
-            (memory (export "memory") 1)
-            (data (i32.const 0) "n")
-            (func (export "up") (result i32)
-                (call $incr (i32.const 0) (i32.const 1) (i64.const 1) (i32.const 8))))"#,
-        );
-        talk.push(&push).await.unwrap();
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..8 {
-            let mut session = talk.session();
-            tasks.spawn(async move {
-                for at in 0..50 {
-                    let line = if at % 2 == 0 {
-                        "incr n"
-                    } else {
-                        "call count.up"
-                    };
-                    crate::support::ask(&mut session, line).await.unwrap();
-                }
-            });
-        }
-        while let Some(done) = tasks.join_next().await {
-            done.unwrap();
-        }
-        // Plain reads see what is acked, and the sessions did not wait for that.
-        talk.request("flush").await.unwrap();
-        let found = talk.request("get n").await.unwrap();
-        let luge_protocol::Reply::Get(Some(found)) = found else {
-            panic!("{found:?}")
-        };
-        assert_eq!(found.0, "400");
+        let snapshot = store.begin(ReadPoint::Acked(sequence)).await.unwrap();
+        let mut reader: Open<S> = Transaction::new(snapshot, LIMITS);
+        assert_eq!(get::<S>(&mut reader, "x").await.as_deref(), Some("new"));
     }
-    let runtime = runtime();
-    let clock = ManualClock::at(START_MS);
-    runtime.block_on(contend(
-        MemoryStore::new([1; 16], Box::new(clock.clone())),
-        clock,
-    ));
-    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(START_MS));
-    runtime.block_on(contend(open_embedded(folder.path(), clock.clone()), clock));
-}
+);
 
-// A write that read nothing was answered `too_old` when the history behind its snapshot was gone by
-// the time of its commit. A fresh snapshot is all that it needs.
-#[test]
-fn a_write_whose_snapshot_grew_too_old_is_tried_again() {
-    use crate::support::{Talk, ask};
-    use luge_server::config::Config;
-    use std::sync::Arc;
+on_both_stores!(aborted_read, |store, _clock| {
+    put(store, "x", "old").await;
+    let mut aborted = begin(store).await;
+    set::<S>(&mut aborted, "x", "aborted").await;
+    let mut reader = begin(store).await;
+    drop(aborted);
+    assert_eq!(get::<S>(&mut reader, "x").await.as_deref(), Some("old"));
+    assert_eq!(
+        get::<S>(&mut begin(store).await, "x").await.as_deref(),
+        Some("old")
+    );
+});
 
-    use crate::support::options;
-    use luge_server::store::embedded::disk::RealDisk;
-    use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
-    let folder = tempfile::tempdir().unwrap();
-    let clock = ManualClock::at(START_MS);
-    // No room for history: whatever is replaced is forgotten once it is acked.
-    let options = EmbeddedOptions {
-        max_history_bytes: 0,
-        ..options()
-    };
-    let (disk, id) = (Arc::new(RealDisk), [1; 16]);
-    let store =
-        EmbeddedStore::open(folder.path(), id, disk, Box::new(clock.clone()), options).unwrap();
-    runtime().block_on(async {
-        let config = Config {
-            max_instances: 16,
-            ..Config::default()
-        };
-        let talk = Talk::new(store, &config, clock).await;
-        let mut tasks = tokio::task::JoinSet::new();
-        for key in ["a", "b", "c", "d"] {
-            let mut session = talk.session();
-            tasks.spawn(async move {
-                for _ in 0..50 {
-                    ask(&mut session, &format!("set {key} 1")).await.unwrap();
-                }
-            });
+on_both_stores!(
+    a_transaction_that_only_reads_neither_conflicts_nor_blocks_writers,
+    |store, _clock| {
+        put(store, "x", "0").await;
+        let mut reader = begin(store).await;
+        assert_eq!(get::<S>(&mut reader, "x").await.as_deref(), Some("0"));
+        for number in 1..=5 {
+            // The writers' answers need no more than their own commits.
+            put(store, "x", &number.to_string()).await;
+            put(store, "y", "new").await;
+            store.acked(store.visible()).await.unwrap();
+            assert_eq!(get::<S>(&mut reader, "x").await.as_deref(), Some("0"));
+            assert_eq!(scan::<S>(&mut reader, "", "").await, ["x"]);
         }
-        while let Some(done) = tasks.join_next().await {
-            done.unwrap();
-        }
-        talk.core.store.close().await.unwrap();
-    });
-}
+        assert!(commit(store, reader).await);
+    }
+);

@@ -14,6 +14,8 @@ mod abi;
 mod bounds;
 /// Plain commands, as transcripts.
 mod commands;
+/// Many clients at once: what never conflicts, and what is never lost.
+mod concurrency;
 /// The log on disks that lose what was not synced, and on disks that fail.
 mod disk;
 /// What survives which mishap, and what clients are told: the README's table.
@@ -22,6 +24,8 @@ mod durability;
 mod functions;
 /// The example modules, as they are built.
 mod guests;
+/// How far back snapshots can be read.
+mod history;
 /// Hooks around commands: phases, order, savepoints, failures.
 mod hooks;
 /// The anomalies of the literature, by name.
@@ -34,6 +38,10 @@ mod power_cut;
 mod recovery;
 /// Streams on sockets: slow, deaf and stopped ones.
 mod streams;
+/// The sweeper of expired keys.
+mod sweep;
+/// What acknowledgements and flushes promise, and what no restart turns back.
+mod sync_levels;
 /// The rules of the sources: arrows, sizes, words.
 mod tidy;
 /// What watches and backups tell, on both stores.

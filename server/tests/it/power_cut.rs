@@ -18,7 +18,7 @@ use luge_server::store::{
 };
 
 use crate::support::disk::{FailingDisk, Failure, Operation, RecordingDisk, image};
-use crate::support::{ManualClock, START_MS, options, runtime};
+use crate::support::{ManualClock, START_MS, copy_folder, options, runtime};
 
 type Model = BTreeMap<Bytes, Bytes>;
 
@@ -161,6 +161,14 @@ impl Ledger {
     }
 }
 
+/// Commits some more, each folded at once: beside a base they are newer than its beginning.
+async fn go_on(store: &EmbeddedStore, from: u64, count: u64) {
+    for number in from + 1..=from + count {
+        commit(store, number, false).await.unwrap();
+        store.folded().await.unwrap();
+    }
+}
+
 /// Three runs on one disk: the first is killed, the second stops in order. Copies of sled's folder are
 /// kept from in between.
 async fn record(folder: &Path, copies: &Path, sync: SyncPolicy) -> (Vec<Operation>, Ledger) {
@@ -183,7 +191,11 @@ async fn record(folder: &Path, copies: &Path, sync: SyncPolicy) -> (Vec<Operatio
             }
             match step {
                 20 | 50 => store.folded().await.unwrap(),
-                35 => store.rebased().await.unwrap(),
+                35 => {
+                    let (based, ()) = tokio::join!(store.rebased(), go_on(&store, number, 6));
+                    based.unwrap();
+                    number += 6;
+                }
                 45 => {
                     // What is acknowledged as synced is promised at every level.
                     let sequence = commit(&store, number + 1, true).await.unwrap();
@@ -202,18 +214,6 @@ async fn record(folder: &Path, copies: &Path, sync: SyncPolicy) -> (Vec<Operatio
         }
     }
     (disk.recording(), ledger)
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for file in fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        if file.file_type().unwrap().is_dir() {
-            copy_folder(&file.path(), &to.join(file.file_name()));
-        } else {
-            fs::copy(file.path(), to.join(file.file_name())).unwrap();
-        }
-    }
 }
 
 /// Puts an index into the image that a power cut may have left: none, one from another time, or one
@@ -237,12 +237,26 @@ fn leave_index(target: &Path, copies: &Path, seed: u64) {
     fs::write(&database, bytes).unwrap();
 }
 
+/// Plants the bug that the environment names, to see that the power cuts find it.
+#[cfg(feature = "seeded-bugs")]
+fn seed_bug() {
+    use luge_server::bugs::{Bug, seed};
+    let name = std::env::var("SEEDED_BUG").unwrap_or_default();
+    let bug = Bug::named(&name);
+    assert_eq!(bug.is_none(), name.is_empty(), "there is no bug {name}");
+    seed(bug);
+}
+
+#[cfg(not(feature = "seeded-bugs"))]
+fn seed_bug() {}
+
 fn power_cuts(sync: SyncPolicy) {
+    seed_bug();
     let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let runtime = runtime();
     let (recording, ledger) = runtime.block_on(record(folder.path(), copies.path(), sync));
     let wanted = std::env::var("LUGE_POWER_CUTS").ok();
-    let images = wanted.map_or(150, |wanted| wanted.parse::<u64>().unwrap() / 2);
+    let images = wanted.map_or(100, |wanted| wanted.parse::<u64>().unwrap() / 3);
     for at in 0..images {
         // All along the recording, each place with another choice of what was lost.
         let upto = usize::try_from(at * recording.len() as u64 / images).unwrap();
@@ -277,6 +291,11 @@ fn what_was_acknowledged_survives_every_power_cut() {
 #[test]
 fn with_syncs_on_the_clock_a_power_cut_leaves_a_prefix_and_what_was_asked_to_be_synced() {
     power_cuts(SyncPolicy::Interval(Duration::from_millis(3)));
+}
+
+#[test]
+fn with_syncs_that_are_rare_a_base_is_not_ahead_of_the_log() {
+    power_cuts(SyncPolicy::Interval(Duration::from_secs(60)));
 }
 
 /// A short history with a fold and a base. Answers how many commits were acknowledged, and whether all

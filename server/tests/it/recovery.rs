@@ -8,7 +8,9 @@ use luge_server::store::Store;
 use luge_server::store::embedded::disk::RealDisk;
 use luge_server::store::embedded::{EmbeddedStore, FolderError};
 
-use crate::support::{ManualClock, Push, START_MS, Talk, open_embedded, options, runtime};
+use crate::support::{
+    ManualClock, Push, START_MS, Talk, copy_folder, open_embedded, options, runtime,
+};
 
 fn open(folder: &std::path::Path) -> Result<EmbeddedStore, FolderError> {
     let clock = Box::new(ManualClock::at(START_MS));
@@ -128,19 +130,6 @@ fn after_an_unclean_stop_versions_skip_ahead_and_the_clock_does_not_run_backward
         .await;
         talk.core.store.close().await.unwrap();
     });
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    for file in std::fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        let target = to.join(file.file_name());
-        if file.file_type().unwrap().is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_folder(&file.path(), &target);
-        } else {
-            std::fs::copy(file.path(), target).unwrap();
-        }
-    }
 }
 
 #[test]

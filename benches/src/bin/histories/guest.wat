@@ -58,6 +58,8 @@
         (call $tell (i32.wrap_i64 (call $context (i32.const 6) (i32.const 0) (i32.const 16388) (i32.const 16))))))
       (if (i32.eq (local.get $step) (i32.const 119)) (then ;; w: wait a while, longer for a longer text
         (call $spin (i32.mul (local.get $a_len) (i32.const 500)))))
+      (if (i32.eq (local.get $step) (i32.const 112)) (then ;; p: pause, for some milliseconds
+        (call $spin (i32.mul (local.get $a_len) (i32.const 100000)))))
       (if (i32.eq (local.get $step) (i32.const 102)) (then (return (i32.const 7)))) ;; f: refuse
       (if (i32.eq (local.get $step) (i32.const 120)) (then (unreachable)))          ;; x: trap
       (br $steps))

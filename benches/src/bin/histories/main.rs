@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use luge_benches::histories::Figures;
 use luge_benches::random::fresh_seed;
+use luge_server::config::DurabilitySetting;
 
 use crate::round::{Checked, Run};
 
@@ -26,6 +27,25 @@ const ROUND_TRANSACTIONS: u64 = 4_000;
 pub(crate) enum Store {
     Sled,
     Memory,
+}
+
+/// How much the store holds before it folds, evicts, writes bases and removes log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Bounds {
+    /// A server's own: a history of this length stays in memory.
+    Default,
+    /// So small that all of that happens all the time.
+    Small,
+    /// The two in turn.
+    Both,
+}
+
+/// How the server is set up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) store: Store,
+    pub(crate) has_small_bounds: bool,
+    pub(crate) durability: DurabilitySetting,
 }
 
 /// Checks that a server is strictly serializable.
@@ -50,6 +70,12 @@ struct Arguments {
     /// The server's store.
     #[arg(long, value_enum, default_value = "sled")]
     store: Store,
+    /// The bounds of the server's store.
+    #[arg(long, value_enum, default_value = "both")]
+    bounds: Bounds,
+    /// When the server acknowledges: always, everysec or interval:<ms>.
+    #[arg(long, default_value = "always", value_parser = durability)]
+    durability: DurabilitySetting,
     /// Plants a bug in the server; needs the feature `seeded-bugs`.
     #[arg(long, value_name = "NAME")]
     bug: Option<String>,
@@ -103,9 +129,11 @@ async fn run_seeded(_: &Arguments) -> Result<ExitCode, String> {
 async fn hunt(arguments: &Arguments) -> Result<ExitCode, String> {
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
     let began = Instant::now();
-    let mut run = Run::start(arguments.store, arguments.clients, seed)
-        .await
-        .map_err(|error| error.to_string())?;
+    let mut runs = Vec::new();
+    for (seed, setup) in (seed..).zip(setups(arguments)) {
+        let run = Run::start(setup, arguments.clients, seed).await;
+        runs.push(run.map_err(|error| error.to_string())?);
+    }
     let wanted = match arguments.quick {
         true => arguments.transactions.min(8_000),
         false => arguments.transactions,
@@ -117,7 +145,9 @@ async fn hunt(arguments: &Arguments) -> Result<ExitCode, String> {
             true => ROUND_TRANSACTIONS,
             false => ROUND_TRANSACTIONS.min(left),
         };
+        let Some(run) = runs.first_mut() else { break };
         let checked = run.round(transactions).await.map_err(|it| it.to_string())?;
+        runs.rotate_left(1);
         totals.transactions += checked.history.operations.len() as u64;
         match &checked.verdict {
             Ok(figures) => totals.add(figures),
@@ -127,8 +157,28 @@ async fn hunt(arguments: &Arguments) -> Result<ExitCode, String> {
             }
         }
     }
-    println!("{}", totals.line(run.retries(), began.elapsed(), seed));
+    let retries = runs.iter().map(Run::retries).sum();
+    println!("{}", totals.line(retries, began.elapsed(), seed));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The servers between which rounds take turns.
+fn setups(arguments: &Arguments) -> Vec<Setup> {
+    let sizes: &[bool] = match (arguments.store, arguments.bounds) {
+        (Store::Memory, _) | (Store::Sled, Bounds::Default) => &[false],
+        (Store::Sled, Bounds::Small) => &[true],
+        (Store::Sled, Bounds::Both) => &[false, true],
+    };
+    let setup = |has_small_bounds: &bool| Setup {
+        store: arguments.store,
+        has_small_bounds: *has_small_bounds,
+        durability: arguments.durability,
+    };
+    sizes.iter().map(setup).collect()
+}
+
+fn durability(text: &str) -> Result<DurabilitySetting, String> {
+    DurabilitySetting::try_from(text.to_owned())
 }
 
 #[derive(Default)]

@@ -16,6 +16,8 @@ pub(crate) enum Step {
     /// A condition: the key holds what the client saw before.
     Check(String, Seen, u64),
     Spin(u8),
+    /// As `Spin`, for so long that the store folds meanwhile.
+    Pause(u8),
     Attempt,
     Refuse,
     Trap,
@@ -142,6 +144,7 @@ pub(crate) fn encode(steps: &[Step]) -> Vec<u8> {
                 put(&mut bytes, b'r', prefix.as_bytes(), end.as_bytes());
             }
             Step::Spin(turns) => put(&mut bytes, b'w', &vec![0; usize::from(*turns)], b""),
+            Step::Pause(turns) => put(&mut bytes, b'p', &vec![0; usize::from(*turns)], b""),
             Step::Attempt => put(&mut bytes, b'a', b"", b""),
             Step::Refuse => put(&mut bytes, b'f', b"", b""),
             Step::Trap => put(&mut bytes, b'x', b"", b""),
@@ -232,6 +235,7 @@ impl std::fmt::Display for Step {
                 write!(formatter, "check that {key} is {seen} (version {version})")
             }
             Self::Spin(turns) => write!(formatter, "spin {turns}"),
+            Self::Pause(turns) => write!(formatter, "pause {turns}"),
             Self::Attempt => formatter.write_str("attempt"),
             Self::Refuse => formatter.write_str("refuse"),
             Self::Trap => formatter.write_str("trap"),

@@ -8,12 +8,13 @@ use std::time::Instant;
 use luge_benches::histories::{Anomaly, Figures, History, Operation, Outcome, Read, Seen, check};
 use luge_benches::random::Random;
 use luge_client::{Client, Error, LimitsRequest, PushOptions, ScanOptions};
+use luge_server::config::Config;
 use luge_server::testing::{self, TestServer};
 
-use crate::Store;
 use crate::client::{self, Notes};
 use crate::program;
 use crate::workload::{Chooser, FIRST_NUMBER, Round};
+use crate::{Setup, Store};
 
 const GUEST: &str = include_str!("guest.wat");
 
@@ -42,9 +43,9 @@ pub(crate) struct Checked {
 
 impl Run {
     /// Starts a server with the guest, and connects.
-    pub(crate) async fn start(store: Store, clients: usize, seed: u64) -> Result<Self, Error> {
-        let server = match store {
-            Store::Sled => testing::start().await,
+    pub(crate) async fn start(setup: Setup, clients: usize, seed: u64) -> Result<Self, Error> {
+        let server = match setup.store {
+            Store::Sled => testing::start_with(|config| configure(config, setup)).await,
             Store::Memory => testing::start_in_memory().await,
         };
         let began = Instant::now();
@@ -77,6 +78,7 @@ impl Run {
             .replace("LENGTH", &metadata.len().to_string());
         // A busy machine should not end a call before its work is done.
         let limits = LimitsRequest {
+            fuel: Some(5_000_000_000),
             cpu_ms: Some(2_000),
             deadline_ms: Some(20_000),
             ..LimitsRequest::default()
@@ -163,6 +165,21 @@ impl Run {
         last.completed = now();
         history.operations.push(last);
         Ok(lost)
+    }
+}
+
+/// With small bounds, folds, evictions, reads of the index, segments and bases come by the dozen a
+/// second.
+fn configure(config: &mut Config, setup: Setup) {
+    config.durability = setup.durability;
+    if setup.has_small_bounds {
+        config.sled_cache_bytes = 1 << 20;
+        config.cache_bytes = 64 << 10;
+        config.max_unfolded_bytes = 256 << 10;
+        config.fold_log_bytes = 16 << 10;
+        config.log_segment_bytes = 32 << 10;
+        config.base_log_bytes = 128 << 10;
+        config.max_kept_log_bytes = 1 << 20;
     }
 }
 

@@ -5,32 +5,59 @@ use std::time::{Duration, Instant};
 
 use luge_benches::random::fresh_seed;
 use luge_server::bugs::{Bug, seed};
+use luge_server::config::DurabilitySetting;
 
-use crate::Store;
 use crate::round::Run;
+use crate::{Setup, Store};
 
 /// The bugs that a history can show, each with the store that has it. Those of durability are
 /// `torture`'s, or a power cut's.
-const FOUND_HERE: [(Bug, Store); 16] = [
-    (Bug::DropPoints, Store::Sled),
-    (Bug::DropRanges, Store::Sled),
-    (Bug::RangeToLastRow, Store::Sled),
-    (Bug::UnrecordedDelete, Store::Sled),
-    (Bug::GetWithoutOwnWrites, Store::Sled),
-    (Bug::ScanWithoutOwnWrites, Store::Sled),
-    (Bug::UndoNothing, Store::Sled),
-    (Bug::KeepFailedCommand, Store::Sled),
-    (Bug::LoseHookWrites, Store::Sled),
-    (Bug::TrustRetries, Store::Sled),
-    (Bug::IgnoreExpiryAtCommit, Store::Sled),
-    (Bug::LateExpiryInGet, Store::Sled),
-    (Bug::ForgetLastWrite, Store::Sled),
-    (Bug::ReplyBeforeGate, Store::Sled),
-    (Bug::SnapshotOffByOne, Store::Memory),
-    (Bug::SkipRangeValidation, Store::Memory),
+const FOUND_HERE: [(Bug, Setup); 26] = [
+    (Bug::DropPoints, DEFAULT),
+    (Bug::DropRanges, DEFAULT),
+    (Bug::RangeToLastRow, DEFAULT),
+    (Bug::UnrecordedDelete, DEFAULT),
+    (Bug::GetWithoutOwnWrites, DEFAULT),
+    (Bug::ScanWithoutOwnWrites, DEFAULT),
+    (Bug::UndoNothing, DEFAULT),
+    (Bug::KeepFailedCommand, DEFAULT),
+    (Bug::LoseHookWrites, DEFAULT),
+    (Bug::TrustRetries, DEFAULT),
+    (Bug::IgnoreExpiryAtCommit, DEFAULT),
+    (Bug::LateExpiryInGet, DEFAULT),
+    (Bug::ForgetLastWrite, DEFAULT),
+    (Bug::ReplyBeforeGate, DEFAULT),
+    (Bug::SnapshotOffByOne, MEMORY),
+    (Bug::SkipRangeValidation, MEMORY),
+    (Bug::SnapshotOffByOne, SMALL),
+    (Bug::SkipPointValidation, SMALL),
+    (Bug::SkipRangeValidation, SMALL),
+    (Bug::DecideOnAcked, SMALL),
+    (Bug::ForgetOlderVersions, SMALL),
+    (Bug::KeepWhole, SMALL),
+    (Bug::LostOrderEntry, SMALL),
+    (Bug::StaleCacheFill, SMALL),
+    (Bug::FoldAboveOldestSnapshot, SMALL),
+    (Bug::ForgetFoldedDelete, SMALL),
 ];
 
-const MAX_TRANSACTIONS: u64 = 60_000;
+const DEFAULT: Setup = Setup {
+    store: Store::Sled,
+    has_small_bounds: false,
+    durability: DurabilitySetting::Always,
+};
+
+const MEMORY: Setup = Setup {
+    store: Store::Memory,
+    ..DEFAULT
+};
+
+const SMALL: Setup = Setup {
+    has_small_bounds: true,
+    ..DEFAULT
+};
+
+const MAX_TRANSACTIONS: u64 = 200_000;
 const MAX_TIME: Duration = Duration::from_secs(30);
 
 /// Small rounds, so that what is found is found soon.
@@ -49,9 +76,9 @@ pub(crate) fn plant(name: &str) -> Result<(), String> {
 /// Plants each bug, and hunts for it.
 pub(crate) async fn self_test(clients: usize) -> Result<ExitCode, String> {
     let mut missed = Vec::new();
-    for (bug, store) in FOUND_HERE {
+    for (bug, setup) in FOUND_HERE {
         seed(Some(bug));
-        let found = hunt(store, clients).await?;
+        let found = hunt(setup, clients).await?;
         seed(None);
         match found {
             Found::Yes { name, line } => println!("{bug:?}: {name}, {line}"),
@@ -74,10 +101,10 @@ enum Found {
     No { line: String },
 }
 
-async fn hunt(store: Store, clients: usize) -> Result<Found, String> {
+async fn hunt(setup: Setup, clients: usize) -> Result<Found, String> {
     let began = Instant::now();
     let random = fresh_seed();
-    let mut run = Run::start(store, clients, random)
+    let mut run = Run::start(setup, clients, random)
         .await
         .map_err(|error| error.to_string())?;
     let mut transactions = 0;

@@ -16,6 +16,12 @@ const GROUP_KEYS: u64 = 5;
 const COUNTERS: u64 = 2;
 const HOOKED: u64 = 3;
 
+/// One in so many requests is a long look.
+const LONG_LOOK_EVERY: u64 = 500;
+
+/// About 20 ms, which is how often the store may fold.
+const LONG_LOOK_TURNS: u8 = 200;
+
 /// Keys with a time to live that are worth looking at: the latest.
 const MAX_RECENT: usize = 8;
 
@@ -161,6 +167,9 @@ pub(crate) struct Chooser<'a> {
 impl Chooser<'_> {
     /// What to send next: one transaction, or several in a pipeline.
     pub(crate) fn next(&mut self) -> Vec<Task> {
+        if self.random.below(LONG_LOOK_EVERY) == 0 {
+            return vec![self.long_look()];
+        }
         match self.random.below(100) {
             // A write and a read behind it, which must see it.
             0..12 => {
@@ -347,6 +356,22 @@ impl Chooser<'_> {
         let mut steps = vec![Step::Attempt, Step::Get(key)];
         steps.extend(vec![Step::Spin(255); 8]);
         steps.push(Step::Set(judged, self.value()));
+        self.witness(&mut steps);
+        Task::Call(steps)
+    }
+
+    /// A procedure that reads, waits for so long that the store folds what others commit meanwhile, and
+    /// reads again: all of it must be of one moment.
+    fn long_look(&mut self) -> Task {
+        let looks: Vec<Step> = (0..6).map(|_| self.read_step()).collect();
+        let mut steps = looks.clone();
+        steps.push(Step::Pause(LONG_LOOK_TURNS));
+        steps.extend(looks);
+        steps.extend((0..6).map(|_| self.read_step()));
+        if self.random.percent(70) {
+            return Task::Peek(steps);
+        }
+        steps.insert(0, Step::Attempt);
         self.witness(&mut steps);
         Task::Call(steps)
     }

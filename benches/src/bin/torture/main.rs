@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::load::Worker;
-use crate::server::Server;
+use crate::server::{Program, Server};
 use crate::verify::{Identity, prepare, verify};
 
 const CLIENTS: usize = 4;
@@ -33,10 +33,34 @@ struct Arguments {
     /// What the random choices begin with; the same seed makes the same choices, not the same timing.
     #[arg(long)]
     seed: Option<u64>,
+    /// When the server acknowledges: always, everysec or interval:<ms>. A kill may lose nothing at any.
+    #[arg(long, default_value = "always")]
+    durability: String,
+    /// Sets the bounds of the store so low that kills meet folds, bases and segments that change.
+    #[arg(long)]
+    small: bool,
+    /// A setting of the server, as its own `--set`; may be given more than once.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
     /// Plants a bug in the server, which has to be built with the feature `seeded-bugs`, too.
     #[arg(long, value_name = "NAME")]
     bug: Option<String>,
+    /// Plants each bug in turn that a kill shows, and fails if one is not found; needs the feature
+    /// `seeded-bugs`.
+    #[arg(long)]
+    self_test: bool,
 }
+
+/// The bugs that a kill shows.
+const FOUND_HERE: [&str; 4] = [
+    "ReplyBeforeGate",
+    "ForgetModule",
+    "KeepRemovedModule",
+    "NoteAppliedTooEarly",
+];
+
+/// How long each of them is hunted for.
+const MAX_CYCLES: u64 = 300;
 
 /// How a cycle ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +75,7 @@ enum End {
 
 /// A run over one folder.
 struct Torture {
-    program: PathBuf,
-    bug: Option<String>,
+    program: Program,
     folder: PathBuf,
     workers: Vec<Worker>,
     identity: Identity,
@@ -68,6 +91,16 @@ struct Figures {
     restarting: Duration,
     longest: Duration,
 }
+
+/// With these, a fold, a base or the removal of log goes on at most moments.
+const SMALL: [&str; 6] = [
+    "cache_bytes=65536",
+    "max_unfolded_bytes=1048576",
+    "fold_log_bytes=65536",
+    "log_segment_bytes=262144",
+    "base_log_bytes=1048576",
+    "max_kept_log_bytes=1048576",
+];
 
 /// Why a run ended before its time.
 enum Failure {
@@ -108,22 +141,18 @@ async fn run_until_told(arguments: &Arguments) -> Result<ExitCode, String> {
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode, String> {
-    if arguments.bug.is_some() && !cfg!(feature = "seeded-bugs") {
+    let is_seeded = arguments.bug.is_some() || arguments.self_test;
+    if is_seeded && !cfg!(feature = "seeded-bugs") {
         return Err("bugs can be planted in a build with --features seeded-bugs only".to_owned());
     }
-    let program = server::program()?;
+    if arguments.self_test {
+        return self_test(arguments).await;
+    }
     let seed = arguments.seed.unwrap_or_else(fresh_seed);
     let mut random = Random::new(seed);
     let folder = TempDir::with_prefix("luge-torture-").map_err(|error| error.to_string())?;
-    let workers = (0..CLIENTS).map(|number| Worker::new(number, random.fork()));
-    let mut torture = Torture {
-        program,
-        bug: arguments.bug.clone(),
-        folder: folder.path().join("data"),
-        workers: workers.collect(),
-        identity: Identity::default(),
-        figures: Figures::default(),
-    };
+    let bug = arguments.bug.clone();
+    let mut torture = Torture::new(arguments, bug, &folder, &mut random)?;
     match torture.run(arguments.cycles, &mut random).await {
         Ok(()) => {
             println!("nothing lost: {}, seed {seed}", torture.line());
@@ -154,7 +183,57 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     }
 }
 
+/// Plants each bug, and hunts for it.
+async fn self_test(arguments: &Arguments) -> Result<ExitCode, String> {
+    let mut missed = Vec::new();
+    for bug in FOUND_HERE {
+        let began = Instant::now();
+        let mut random = Random::new(arguments.seed.unwrap_or_else(fresh_seed));
+        let folder = TempDir::with_prefix("luge-torture-").map_err(|error| error.to_string())?;
+        let planted = Some(bug.to_owned());
+        let mut torture = Torture::new(arguments, planted, &folder, &mut random)?;
+        let found = match torture.run(MAX_CYCLES, &mut random).await {
+            Err(Failure::Lost(_)) => "found",
+            Ok(()) => {
+                missed.push(bug);
+                "MISSED"
+            }
+            Err(Failure::Broken(message)) => return Err(format!("{bug}: {message}")),
+        };
+        let (cycles, seconds) = (torture.figures.cycles, began.elapsed().as_secs_f64());
+        println!("{bug}: {found}, {cycles} cycles, {seconds:.1} s");
+    }
+    if missed.is_empty() {
+        println!("all {} bugs were found", FOUND_HERE.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("not found: {}", missed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
 impl Torture {
+    /// A run over a folder that is still empty.
+    fn new(
+        arguments: &Arguments,
+        bug: Option<String>,
+        folder: &TempDir,
+        random: &mut Random,
+    ) -> Result<Self, String> {
+        let program = Program {
+            path: server::program()?,
+            settings: settings(arguments),
+            bug,
+        };
+        let workers = (0..CLIENTS).map(|number| Worker::new(number, random.fork()));
+        Ok(Self {
+            program,
+            folder: folder.path().join("data"),
+            workers: workers.collect(),
+            identity: Identity::default(),
+            figures: Figures::default(),
+        })
+    }
+
     async fn run(&mut self, cycles: u64, random: &mut Random) -> Result<(), Failure> {
         let (server, address) = self.start().await?;
         let client = connect(address).await?;
@@ -176,7 +255,7 @@ impl Torture {
     /// One life of the server, from its start to its end.
     async fn cycle(&mut self, end: End) -> Result<(), Failure> {
         if let End::KilledStarting(after) = end {
-            let server = Server::start(&self.program, &self.folder, self.bug.as_deref())?;
+            let server = Server::start(&self.program, &self.folder)?;
             tokio::time::sleep(after).await;
             self.figures.kills += 1;
             return Ok(server.kill().await?);
@@ -214,7 +293,7 @@ impl Torture {
 
     async fn start(&mut self) -> Result<(Server, SocketAddr), Failure> {
         let began = Instant::now();
-        let mut server = Server::start(&self.program, &self.folder, self.bug.as_deref())?;
+        let mut server = Server::start(&self.program, &self.folder)?;
         let address = server.ready().await?;
         let took = began.elapsed();
         self.figures.restarts += 1;
@@ -248,6 +327,15 @@ impl Torture {
             longest.as_millis()
         )
     }
+}
+
+/// The settings of the server; the last of a name counts.
+fn settings(arguments: &Arguments) -> Vec<String> {
+    let durability = format!("durability={}", arguments.durability);
+    let small = SMALL.iter().filter(|_| arguments.small);
+    let small = small.map(|it| (*it).to_owned());
+    let all = [durability].into_iter().chain(small);
+    all.chain(arguments.settings.iter().cloned()).collect()
 }
 
 /// How the next cycle ends: mostly after a tenth of a second, now and then at once or after seconds.

@@ -13,6 +13,14 @@ use tokio::time::timeout;
 /// The longest wait for anything. Only a server that hangs takes so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The server's program, and how it is started.
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) settings: Vec<String>,
+    /// A bug that is to be planted.
+    pub(crate) bug: Option<String>,
+}
+
 /// A server's process, killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
@@ -39,18 +47,21 @@ pub(crate) fn program() -> Result<PathBuf, String> {
 }
 
 impl Server {
-    /// Starts the program on a folder, perhaps with a bug that is planted.
-    pub(crate) fn start(program: &Path, folder: &Path, bug: Option<&str>) -> Result<Self, String> {
-        let mut command = Command::new(program);
+    /// Starts the program on a folder.
+    pub(crate) fn start(program: &Program, folder: &Path) -> Result<Self, String> {
+        let mut command = Command::new(&program.path);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(folder);
+        for setting in &program.settings {
+            command.args(["--set", setting]);
+        }
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("LUGE_") {
                 command.env_remove(name);
             }
         }
-        command.env("SEEDED_BUG", bug.unwrap_or_default());
+        command.env("SEEDED_BUG", program.bug.as_deref().unwrap_or_default());
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -58,7 +69,7 @@ impl Server {
             .kill_on_drop(true);
         let mut child = command
             .spawn()
-            .map_err(|error| format!("can't start {}: {error}", program.display()))?;
+            .map_err(|error| format!("can't start {}: {error}", program.path.display()))?;
         let (tell, log) = unbounded_channel();
         if let Some(source) = child.stderr.take() {
             tokio::spawn(async move {
@@ -71,7 +82,7 @@ impl Server {
         }
         Ok(Self {
             child,
-            wants_bug: bug.is_some(),
+            wants_bug: program.bug.is_some(),
             log,
         })
     }
@@ -89,6 +100,11 @@ impl Server {
                         if self.wants_bug && !before.contains("seeded bugs") {
                             let message = "luge-server is built without the feature seeded-bugs";
                             return Err(message.to_owned());
+                        }
+                        // A kill leaves the index as it is; were it thrown away, nobody would see what
+                        // it has lost.
+                        if before.contains("the index is made anew") {
+                            return Err(format!("the index was not trusted:\n{before}"));
                         }
                         return Ok(address);
                     }

@@ -18,9 +18,10 @@ use super::key::Key;
 use super::log::{Change, encode_commit};
 use super::shared::Shared;
 use super::versions::Version;
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{
-    Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, Sequence, StoreError,
-    Write,
+    Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, ReadSet, Sequence,
+    StoreError, Write,
 };
 
 /// Commits for the log, in order.
@@ -244,18 +245,13 @@ impl Shared {
         if state.is_crowded() {
             return Ok(Attempted::Crowded(commit));
         }
-        // Below, the memory no longer has everything that was written since.
-        self.snapshots.check(snapshot)?;
         let stamp_ms = self.snapshots.start_commit(self.clock.now_ms());
-        let ranges = &commit.reads.ranges;
-        let has_range_conflict = state
-            .has_written_since(moment, ranges)
-            .unwrap_or_else(|| self.has_newer_in(ranges, snapshot));
-        let points = &commit.reads.points;
-        let is_newer = |key: &Bytes| self.versions.newest_sequence(key) > snapshot;
-        if commit.reads.has_expired(stamp_ms) || has_range_conflict || points.iter().any(is_newer) {
-            self.snapshots.give_up();
-            return Ok(Attempted::Done(CommitOutcome::Conflict));
+        match self.is_unchanged(&state, &commit.reads, snapshot, moment, stamp_ms) {
+            Ok(true) => {}
+            changed => {
+                self.snapshots.give_up();
+                return changed.map(|_| Attempted::Done(CommitOutcome::Conflict));
+            }
         }
         let applied = self.apply(&mut state, commit.writes, stamp_ms, commit.durable);
         applied.map(|sequence| Attempted::Done(CommitOutcome::Committed(sequence)))
@@ -276,11 +272,15 @@ impl Shared {
         if state.is_crowded() {
             return Ok(Attempted::Crowded(()));
         }
-        self.snapshots.check(snapshot)?;
-        // What memory has is the newest. Where it has nothing, nothing was written since the snapshot.
+        // What memory has is the newest. Where it has nothing, nothing was written since the snapshot,
+        // if that was open until after the look: behind one that is given up, entries are folded.
         let current = match (self.versions.newest(key), found) {
+            (Some(_), Some(found)) if is_seeded(Bug::DecideOnAcked) => found,
             (Some(newest), _) => newest.entry(),
-            (None, Some(found)) => found,
+            (None, Some(found)) => {
+                self.snapshots.check(snapshot)?;
+                found
+            }
             (None, None) => return Ok(Attempted::Unknown),
         };
         let stamp_ms = self.snapshots.start_commit(self.clock.now_ms());
@@ -303,10 +303,38 @@ impl Shared {
         }))
     }
 
+    /// Whether what was read still holds. Ranges are validated up to `moment` already.
+    fn is_unchanged(
+        &self,
+        state: &State,
+        reads: &ReadSet,
+        snapshot: Sequence,
+        moment: Sequence,
+        stamp_ms: Millis,
+    ) -> Result<bool, StoreError> {
+        let is_newer = |key: &Bytes| self.versions.newest_sequence(key) > snapshot;
+        let has_point_conflict =
+            !is_seeded(Bug::SkipPointValidation) && reads.points.iter().any(is_newer);
+        let has_range_conflict = !is_seeded(Bug::SkipRangeValidation)
+            && state
+                .has_written_since(moment, &reads.ranges)
+                .unwrap_or_else(|| self.has_newer_in(&reads.ranges, snapshot));
+        if reads.has_expired(stamp_ms) || has_point_conflict || has_range_conflict {
+            return Ok(false);
+        }
+        // After the look, and not before it: behind a snapshot that is given up meanwhile, memory may
+        // have lost what the look was for.
+        if !reads.is_empty() {
+            self.snapshots.check(snapshot)?;
+        }
+        Ok(true)
+    }
+
     fn has_newer_in(&self, ranges: &[KeyRange], snapshot: Sequence) -> bool {
-        ranges
-            .iter()
-            .any(|range| self.versions.is_range_newer(range, snapshot))
+        !is_seeded(Bug::SkipRangeValidation)
+            && ranges
+                .iter()
+                .any(|range| self.versions.is_range_newer(range, snapshot))
     }
 
     fn apply(

@@ -11,6 +11,7 @@ use super::index::Progress;
 use super::key::Key;
 use super::shared::Shared;
 use super::versions::Unfolded;
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{Sequence, StoreError};
 
 /// Keys that are folded in one go: few, since a commit that adds a key to the order waits for the end
@@ -59,16 +60,22 @@ fn tick(shared: &Shared) {
 
 /// Goes once over everything that is unfolded.
 fn pass(shared: &Shared) -> Result<(), StoreError> {
-    let floor = shared.snapshots.needed();
+    let floor = shared.foldable();
     if shared.applied() == floor {
         return Ok(());
+    }
+    if is_seeded(Bug::NoteAppliedTooEarly) {
+        note(shared, floor)?;
     }
     let mut cursor = None;
     loop {
         let keys = shared.versions.unfolded_behind(cursor.as_ref(), BATCH_KEYS);
         let Some(last) = keys.last() else { break };
         cursor = Some(last.clone());
-        let needed = shared.snapshots.needed();
+        let needed = match is_seeded(Bug::FoldAboveOldestSnapshot) {
+            true => shared.snapshots.visible(),
+            false => shared.snapshots.needed(),
+        };
         fold(shared, &keys, needed)?;
         if shared.is_ending() {
             // What is not folded now is taken from the log at the next start.
@@ -84,11 +91,16 @@ pub(super) fn fold(shared: &Shared, keys: &[Key], needed: Sequence) -> Result<()
         .iter()
         .filter_map(|key| shared.versions.to_fold(key, needed))
         .collect();
-    // A base that is being copied must know how new its rows may be before they are.
+    // A base that is being copied must know how new its rows may be before they are. The newest that is
+    // needed by now counts, and not what was needed before the look: a version in between may have
+    // been dropped for the one that replaced it, and the base is right only with that one.
+    let needed = needed.max(shared.snapshots.needed());
     shared.folded_through.fetch_max(needed, Ordering::AcqRel);
-    shared
-        .index
-        .fold_ordered(batch.iter().map(Unfolded::parts))?;
+    let is_forgotten = |unfolded: &&Unfolded| {
+        unfolded.version.value.is_none() && is_seeded(Bug::ForgetFoldedDelete)
+    };
+    let parts = batch.iter().filter(|it| !is_forgotten(it));
+    shared.index.fold_ordered(parts.map(Unfolded::parts))?;
     shared.versions.folded(&batch);
     shared.room.notify_waiters();
     Ok(())

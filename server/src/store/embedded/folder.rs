@@ -26,6 +26,9 @@ const FORMAT: u32 = 2;
 /// The FORMAT file of a first start that did not come to its end.
 const BEGUN: &str = "FORMAT.new";
 
+/// What STATE begins with while a store that stopped in order is opened.
+const REOPENING: &str = "stopped, reopening ";
+
 /// The longest text file that is read here.
 const MAX_TEXT_BYTES: u64 = 64 << 10;
 
@@ -223,6 +226,16 @@ impl Folder {
         self.write("STATE", &format!("running {boot}\n"))
     }
 
+    /// Notes that the index of a store that stopped in order is about to be opened, which touches its
+    /// files and so breaks their seal: should this start be killed or refused, the index is still
+    /// trusted, and the log must still have the mark that ended it.
+    pub(super) fn note_reopening(&self, boot: &str) -> Result<(), FolderError> {
+        if self.was_stopped() {
+            self.write("STATE", &format!("{REOPENING}{boot}\n"))?;
+        }
+        Ok(())
+    }
+
     /// Notes that the server stopped in order, and how the index's files were left.
     pub(super) fn note_stopped(&self) -> Result<(), FolderError> {
         sync_all(&self.index()).map_err(at("sync", &self.index()))?;
@@ -245,6 +258,9 @@ impl Folder {
             Some((running, _)) if running.starts_with("running ") => {
                 !boot.is_empty() && running == format!("running {boot}")
             }
+            Some((reopening, _)) if reopening.starts_with(REOPENING) => {
+                !boot.is_empty() && reopening == format!("{REOPENING}{boot}")
+            }
             Some(("stopped", sealed)) => seal(&self.index()).is_ok_and(|seal| seal == sealed),
             _ => false,
         }
@@ -253,7 +269,7 @@ impl Folder {
     /// Whether the last server stopped in order.
     fn was_stopped(&self) -> bool {
         self.read("STATE")
-            .is_ok_and(|state| state.starts_with("stopped\n"))
+            .is_ok_and(|state| state.starts_with("stopped\n") || state.starts_with(REOPENING))
     }
 
     /// A base is right only with the log through its end, a store has a log, and one that stopped in

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::commit::{Group, Task};
 use super::log::{self, LogWriter};
 use super::shared::Shared;
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{Millis, Sequence};
 
 /// How far ahead of the stamps the log covers time. After a kill, time stands still for at most as
@@ -198,7 +199,8 @@ fn write(shared: &Shared, group: &Group) -> io::Result<()> {
     state.stamp_ms = group.stamp_ms;
     let unsynced = group.last - state.writer.synced().min(group.last);
     // Numbers that were skipped at the start count as well, once.
-    if group.is_durable || unsynced > MAX_UNSYNCED_COMMITS {
+    let must_sync = group.is_durable || unsynced > MAX_UNSYNCED_COMMITS;
+    if must_sync && !is_seeded(Bug::AckBeforeSync) {
         state.writer.sync()?;
     }
     let covers_time = group.is_durable || !shared.options.syncs_always();

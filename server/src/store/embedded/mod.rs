@@ -47,6 +47,7 @@ use super::{
     Clock, Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, Page, PageLimit,
     ReadPoint, Sequence, Snapshot, Store, StoreError,
 };
+use crate::bugs::{Bug, is_seeded};
 
 pub use self::feed::{EmbeddedBackup, EmbeddedFeed};
 pub use self::files::{Checked, Restored, check, restore};
@@ -146,6 +147,14 @@ fn boot() -> String {
         .unwrap_or_default()
 }
 
+/// Where one-key commands look for what memory does not have.
+fn decision_point() -> ReadPoint {
+    match is_seeded(Bug::DecideOnAcked) {
+        true => ReadPoint::Acked(0),
+        false => ReadPoint::Newest,
+    }
+}
+
 impl EmbeddedStore {
     /// Opens the store in `folder`, and makes one where there is none.
     ///
@@ -177,7 +186,7 @@ impl EmbeddedStore {
     /// The store failed.
     pub async fn folded(&self) -> Result<(), StoreError> {
         self.acked(self.visible()).await?;
-        let wanted = self.shared.snapshots.needed();
+        let wanted = self.shared.foldable();
         while self.shared.applied() < wanted {
             self.shared.ask_for_fold();
             self.shared.step().await?;
@@ -222,6 +231,9 @@ impl Store for EmbeddedStore {
         commit: Commit,
     ) -> Result<CommitOutcome, StoreError> {
         let sequence = snapshot.begun.sequence;
+        // Where nothing was read it is not needed any more, and would only hold up the fold while this
+        // waits for room.
+        let _open = (!commit.reads.is_empty()).then_some(snapshot);
         let mut commit = commit;
         loop {
             self.shared.admit().await?;
@@ -239,23 +251,17 @@ impl Store for EmbeddedStore {
         durable: bool,
         mut decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
     ) -> Result<Evaluated<T>, StoreError> {
-        let snapshot = self.begin(ReadPoint::Newest).await?;
-        let sequence = snapshot.begun.sequence;
-        let mut found = None;
         loop {
-            if found.is_none() && self.shared.versions.newest(key).is_none() {
-                found = Some(snapshot.read_index(key)?);
-            }
+            // Before the snapshot, which would hold up the fold that makes room.
             self.shared.admit().await?;
-            let current = found.clone();
-            match self
-                .shared
-                .evaluate(sequence, key, current, durable, &mut decide)?
-            {
-                Attempted::Done(evaluated) => return Ok(evaluated),
-                Attempted::Crowded(()) => {}
-                // It was in memory a moment ago.
-                Attempted::Unknown => found = Some(snapshot.read_index(key)?),
+            let snapshot = self.begin(decision_point()).await?;
+            match snapshot.evaluate(key, durable, &mut decide) {
+                Ok(Attempted::Done(evaluated)) => return Ok(evaluated),
+                // Nothing was decided yet, and a fresh snapshot may do: only the order of commits
+                // tells what the key holds, and that asks for no certain one.
+                Ok(Attempted::Crowded(()) | Attempted::Unknown)
+                | Err(StoreError::TooOld { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -308,6 +314,41 @@ impl Drop for EmbeddedStore {
 }
 
 impl EmbeddedSnapshot {
+    /// The newest commit in view.
+    fn shown(&self) -> Sequence {
+        match is_seeded(Bug::SnapshotOffByOne) {
+            true => self.begun.sequence.saturating_sub(1),
+            false => self.begun.sequence,
+        }
+    }
+
+    fn find(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
+        match self.shared.versions.get(key, self.shown()) {
+            Known::Seen(entry) => {
+                self.shared.snapshots.check(self.begun.sequence)?;
+                Ok(entry)
+            }
+            Known::InIndex => self.read_index(key),
+        }
+    }
+
+    /// Decides on a key's newest entry. This snapshot is there for what the index may be asked.
+    fn evaluate<T>(
+        &self,
+        key: &Bytes,
+        is_durable: bool,
+        decide: &mut impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T>,
+    ) -> Result<Attempted<(), Evaluated<T>>, StoreError> {
+        let found = match self.shared.versions.newest(key) {
+            Some(_) if is_seeded(Bug::DecideOnAcked) => Some(self.find(key)?),
+            Some(_) => None,
+            None => Some(self.read_index(key)?),
+        };
+        let sequence = self.begun.sequence;
+        self.shared
+            .evaluate(sequence, key, found, is_durable, decide)
+    }
+
     /// What the index has of a key, for a key that memory does not have. It is kept in memory.
     fn read_index(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
         let found = self.shared.index_get(key);
@@ -349,13 +390,7 @@ impl Snapshot for EmbeddedSnapshot {
     }
 
     async fn get(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
-        match self.shared.versions.get(key, self.begun.sequence) {
-            Known::Seen(entry) => {
-                self.shared.snapshots.check(self.begun.sequence)?;
-                Ok(entry)
-            }
-            Known::InIndex => self.read_index(key),
-        }
+        self.find(key)
     }
 
     async fn scan(
@@ -370,7 +405,7 @@ impl Snapshot for EmbeddedSnapshot {
         }
         let page = self
             .shared
-            .page(range, is_reverse, keys_only, limit, self.begun.sequence);
+            .page(range, is_reverse, keys_only, limit, self.shown());
         self.shared.snapshots.check(self.begun.sequence)?;
         page
     }

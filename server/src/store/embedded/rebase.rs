@@ -17,6 +17,7 @@ use super::disk::{Disk, DiskFile};
 use super::folder::Folder;
 use super::index::{Index, successor};
 use super::shared::Shared;
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError};
 
 /// How often the thread looks whether there is something to do.
@@ -81,9 +82,11 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
     if !is_whole {
         return Ok(false);
     }
+    // The rows may be as new as that, but not newer than the log.
     let end = shared.folded_through.load(Ordering::Acquire).max(start);
-    // The rows may be as new as that, and a base must not know what the log could lose.
-    while shared.journal.synced() < end {
+    let end = end.min(shared.journal.last());
+    // A base must not know what the log could lose.
+    while shared.journal.synced() < end && !is_seeded(Bug::BaseBeforeSync) {
         shared.journal.sync()?;
     }
     let bytes = finish(&**disk, &folder, start, copy, end)?;
@@ -136,7 +139,7 @@ fn finish(
 
 /// Has everything folded that there is, so that the base stands for as much of the log as it can.
 fn fold_first(shared: &Shared) -> bool {
-    let wanted = shared.snapshots.needed();
+    let wanted = shared.foldable();
     while shared.applied() < wanted {
         shared.wants_fold.store(true, Ordering::Release);
         if !shared.sleep(TICK / 4) {

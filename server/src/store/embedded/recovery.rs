@@ -64,22 +64,32 @@ pub(super) fn open(
     let folder = Folder::open(path, disk, new_id)?;
     folder.make_folders()?;
     let base = find_base(&folder)?;
-    let recovered = match reuse(&folder, base.as_ref(), &options) {
+    let reused = match is_trusted(&folder, &options)? {
+        true => reuse(&folder, base.as_ref(), &options),
+        false => None,
+    };
+    let recovered = match reused {
         Some(recovered) => recovered,
         None => rebuild(&folder, base.as_ref(), &options)?,
     };
     start(folder, base.as_ref(), recovered, clock, options)
 }
 
-/// The index as it was left, if it can be trusted and the log goes on where it ends.
-fn reuse(folder: &Folder, base: Option<&Base>, options: &EmbeddedOptions) -> Option<Recovered> {
+/// Whether the index is worth a look. If so, that is noted before it is opened.
+fn is_trusted(folder: &Folder, options: &EmbeddedOptions) -> Result<bool, FolderError> {
     if !folder.is_ours() {
-        return None;
+        return Ok(false);
     }
     if !folder.is_index_trusted(&options.boot) {
         tracing::info!("the index is not as a server of this boot left it");
-        return None;
+        return Ok(false);
     }
+    folder.note_reopening(&options.boot)?;
+    Ok(true)
+}
+
+/// The index as it was left, if it is sound and the log goes on where it ends.
+fn reuse(folder: &Folder, base: Option<&Base>, options: &EmbeddedOptions) -> Option<Recovered> {
     let doubt = |error: &dyn std::fmt::Display| tracing::warn!(%error, "the index is doubtful");
     let index = Index::open(&folder.index(), options.index_cache_bytes)
         .map_err(|error| doubt(&error))

@@ -18,6 +18,7 @@ use super::journal::{self, Journal};
 use super::snapshots::{Begun, Snapshots};
 use super::versions::{Known, Versions};
 use super::{EmbeddedOptions, SyncPolicy, fold, rebase};
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{
     Clock, Entry, KeyRange, Millis, Page, PageLimit, ReadPoint, Sequence, StoreError,
 };
@@ -130,6 +131,12 @@ impl Shared {
 
     pub(super) fn applied(&self) -> Sequence {
         self.applied.load(Ordering::Acquire)
+    }
+
+    /// Every commit at or below may be in the index. The numbers that were skipped at the start are
+    /// none: no log would back an index or a base that claims them.
+    pub(super) fn foldable(&self) -> Sequence {
+        self.snapshots.needed().min(self.journal.last())
     }
 
     pub(super) fn base_start(&self) -> Sequence {
@@ -279,7 +286,10 @@ impl Shared {
 
     /// Removes the log that neither a rebuild nor the index nor, within the bound, a reader needs.
     pub(super) fn remove_log(&self) {
-        let mut through = self.base_start().min(self.applied());
+        let mut through = match is_seeded(Bug::RemoveLogTooEarly) {
+            true => self.applied(),
+            false => self.base_start().min(self.applied()),
+        };
         let (bytes, _) = self.journal.extent();
         if bytes < self.options.max_kept_log_bytes {
             let readers = self.lock_readers();

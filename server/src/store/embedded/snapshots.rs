@@ -49,7 +49,8 @@ struct Published {
 struct Active {
     sequence: Sequence,
     count: usize,
-    /// In which tick the first of them began.
+    /// In which tick the last of them began. The history behind them grows only after that: while
+    /// snapshots begin here, there is no newer commit for them.
     since: u64,
 }
 
@@ -279,6 +280,7 @@ impl Published {
             Some(last) if last.sequence == sequence => {
                 self.ended -= usize::from(last.count == 0);
                 last.count += 1;
+                last.since = since;
             }
             Some(last) if last.sequence > sequence => {
                 let at = self.active.partition_point(|it| it.sequence < sequence);
@@ -286,6 +288,7 @@ impl Published {
                     Some(same) if same.sequence == sequence => {
                         self.ended -= usize::from(same.count == 0);
                         same.count += 1;
+                        same.since = since;
                     }
                     _ => self.active.insert(at, new),
                 }

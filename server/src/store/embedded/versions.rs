@@ -25,6 +25,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::key::Key;
 use super::snapshots::Views;
+use crate::bugs::{Bug, is_seeded};
 use crate::store::{Entry, KeyRange, Millis, Sequence};
 
 /// Parts of the map, each with a lock of its own: many beside the threads that a server runs.
@@ -291,17 +292,22 @@ impl Versions {
             return;
         }
         // Who may still see the old version finds it in the index.
-        slot.is_whole = false;
+        slot.is_whole = is_seeded(Bug::KeepWhole);
         let key = slot.key.clone();
         self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
         shard.cached_bytes = shard.cached_bytes.saturating_sub(old_bytes);
         drop(shard);
-        self.order(&key);
+        if !is_seeded(Bug::LostOrderEntry) {
+            self.order(&key);
+        }
         self.set_expiry(&key, None, expiry);
     }
 
     fn push_older(&self, slot: &mut Slot, old: Version, views: &Views<'_>) {
-        let needed = views.needed();
+        let needed = match is_seeded(Bug::ForgetOlderVersions) {
+            true => Sequence::MAX,
+            false => views.needed(),
+        };
         let mut freed = 0;
         if old.sequence <= needed {
             // Nobody looks further back than this one.
@@ -333,7 +339,8 @@ impl Versions {
         let (hash, mut shard) = self.shard(key);
         // A snapshot that was given up shows nothing reliable; with the lock held, none that is needed
         // here is given up without anyone noticing.
-        if shard.find(hash, key).is_some() || !is_open() {
+        let is_absent = shard.find(hash, key).is_none() || is_seeded(Bug::StaleCacheFill);
+        if !is_absent || !is_open() {
             return;
         }
         let slot = Slot::new(Key::from(key), Version::from(found.cloned()), false);

@@ -32,6 +32,10 @@ impl ManualClock {
         Self(Arc::new(AtomicU64::new(ms)))
     }
 
+    pub(crate) fn set_back(&self, ms: u64) {
+        self.0.fetch_sub(ms, Ordering::SeqCst);
+    }
+
     pub(crate) fn advance(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
     }
@@ -47,6 +51,36 @@ pub(crate) type TestCore<S> = Core<S, WasmRuntime<<S as Store>::Snapshot>>;
 
 /// Where every test's clock begins.
 pub(crate) const START_MS: u64 = 1_000_000;
+
+/// The id of an embedded store that [`fold`] folds.
+const FOLDED: [u8; 16] = [9; 16];
+
+/// Runs a history on the memory store, on the embedded one, and on one that keeps nothing in memory that
+/// it can do without.
+macro_rules! on_both_stores {
+    ($name:ident, |$store:ident, $clock:ident| $body:block) => {
+        #[test]
+        fn $name() {
+            async fn history<S: luge_server::store::Store>(
+                $store: &S,
+                $clock: &crate::support::ManualClock,
+            ) $body
+            let runtime = crate::support::runtime();
+            let clock = crate::support::clock();
+            runtime.block_on(history(&crate::support::open_memory(&clock), &clock));
+            for open in [crate::support::open_embedded, crate::support::open_folded] {
+                let clock = crate::support::clock();
+                let folder = tempfile::tempdir().unwrap();
+                let embedded = open(folder.path(), clock.clone());
+                runtime.block_on(async {
+                    history(&embedded, &clock).await;
+                    luge_server::store::Store::close(&embedded).await.unwrap();
+                });
+            }
+        }
+    };
+}
+pub(crate) use on_both_stores;
 
 /// A module as a test pushes it.
 #[derive(Clone, Default)]
@@ -157,6 +191,46 @@ pub(crate) fn options() -> EmbeddedOptions {
 pub(crate) fn open_embedded(folder: &std::path::Path, clock: ManualClock) -> EmbeddedStore {
     let disk = Arc::new(RealDisk);
     EmbeddedStore::open(folder, [1; 16], disk, Box::new(clock), options()).unwrap()
+}
+
+pub(crate) fn clock() -> ManualClock {
+    ManualClock::at(START_MS)
+}
+
+pub(crate) fn open_memory(clock: &ManualClock) -> MemoryStore {
+    MemoryStore::new([1; 16], Box::new(clock.clone()))
+}
+
+/// A store that reads all that [`fold`] folded from the index.
+pub(crate) fn open_folded(folder: &std::path::Path, clock: ManualClock) -> EmbeddedStore {
+    let options = EmbeddedOptions {
+        cache_bytes: 0,
+        ..options()
+    };
+    let disk = Arc::new(RealDisk);
+    EmbeddedStore::open(folder, FOLDED, disk, Box::new(clock), options).unwrap()
+}
+
+/// Has everything folded, in a store that [`open_folded`] opened.
+pub(crate) async fn fold<S: Store>(store: &S) {
+    let store: &dyn std::any::Any = store;
+    let embedded = store.downcast_ref::<EmbeddedStore>();
+    if let Some(store) = embedded.filter(|store| store.id() == FOLDED) {
+        store.folded().await.unwrap();
+    }
+}
+
+/// Copies a folder: of an open store it is what a kill would leave.
+pub(crate) fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_dir() {
+            copy_folder(&file.path(), &to.join(file.file_name()));
+        } else {
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
+    }
 }
 
 pub(crate) fn core<S: Store>(store: S, config: &Config) -> TestCore<S> {
