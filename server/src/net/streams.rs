@@ -121,10 +121,10 @@ async fn next<S: Store, R: Runtime<S::Snapshot>>(
             event = &mut next => return event,
             () = sleep(options.watch_progress), if progress.is_some() => {}
         }
-        if let Some(progress) = progress.clone() {
+        if let Some(progress) = &progress {
             let response = Response {
                 id,
-                outcome: Ok(progress),
+                outcome: Ok(progress.reply()),
             };
             // One that can't be told at once is as good as told: the client has others to read.
             let _ = timeout(options.watch_timeout, replies.send_event(response)).await;

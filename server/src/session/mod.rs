@@ -36,7 +36,7 @@ use crate::transaction::{Coordinator, WriteLimits};
 use streams::StreamTable;
 
 pub use records::{LoadError, load_modules};
-pub use streams::{Interruption, Stream};
+pub use streams::{Interruption, Progress, Stream};
 pub use sweep::{sweep, sweep_once};
 
 /// What the sessions of a server share.
@@ -117,8 +117,8 @@ pub struct Session<S: Store, R: Runtime<S::Snapshot>> {
     core: Arc<Core<S, R>>,
     identity: Arc<Identity>,
     is_greeted: bool,
-    /// The last commit of this session: its plain reads never see less.
-    last_write: Sequence,
+    /// The newest commit that this session was told of: its reads never see less.
+    last_seen: Sequence,
     streams: StreamTable,
     /// The stream that the last request began, until it is taken over.
     begun: Option<Stream<S, R>>,
@@ -227,7 +227,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             core,
             identity: Arc::new(identity),
             is_greeted: false,
-            last_write: 0,
+            last_seen: 0,
             streams: StreamTable::default(),
             begun: None,
         }
@@ -313,24 +313,27 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         let registry = core.registry.load_full();
         if let Some(key) = point::key(context.command, &registry) {
             let (outcome, gate, has_written) = point::run(&core, &registry, context, key).await;
-            if has_written {
-                self.last_write = gate;
-            }
+            self.saw(gate, has_written);
             return (outcome, gate);
         }
-        let point = read_point(context.command, &registry, self.last_write);
+        let point = read_point(context.command, &registry, self.last_seen);
         let (outcome, gate, has_written) =
             attempt::run(&core, registry, context, request, point).await;
-        if has_written && !is_seeded(Bug::ForgetLastWrite) {
-            self.last_write = gate;
-        }
+        self.saw(gate, has_written);
         (outcome, gate)
+    }
+
+    /// A pipeline never goes back: what a reply told, whether written or read, later reads see, too.
+    fn saw(&mut self, gate: Sequence, has_written: bool) {
+        if !(has_written && is_seeded(Bug::ForgetLastWrite)) {
+            self.last_seen = self.last_seen.max(gate);
+        }
     }
 }
 
 /// Plain reads see what is acked, so that they never wait for a sync; everything else sees the newest.
-fn read_point<M>(command: &Command<'_>, registry: &Registry<M>, last_write: Sequence) -> ReadPoint {
-    let acked = ReadPoint::Acked(last_write);
+fn read_point<M>(command: &Command<'_>, registry: &Registry<M>, last_seen: Sequence) -> ReadPoint {
+    let acked = ReadPoint::Acked(last_seen);
     match command {
         Command::Get(_)
         | Command::Exists(_)

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use luge_protocol::{ErrorReply, HookCommand, Reply, RequestId, Watch, WatchEvent};
@@ -52,7 +53,7 @@ struct Watching<F> {
     /// The commit that is told whole once the event that was taken last is told.
     offered: Option<Sequence>,
     /// The first commit that was not told.
-    resume: Sequence,
+    resume: Arc<AtomicU64>,
 }
 
 /// What ends a stream from the outside.
@@ -135,7 +136,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             failed: None,
             seen: begin,
             offered: None,
-            resume: begin + 1,
+            resume: Arc::new(AtomicU64::new(begin + 1)),
         };
         self.begun = Some(Stream {
             core,
@@ -219,16 +220,14 @@ impl<S: Store, R: Runtime<S::Snapshot>> Stream<S, R> {
         if let Source::Watch(watching) = &mut self.source
             && let Some(offered) = watching.offered.take()
         {
-            watching.resume = offered + 1;
+            watching.resume.store(offered + 1, Ordering::Relaxed);
         }
     }
 
     /// What a watcher can be told when it was told nothing for long: how far it knows everything.
-    pub fn progress(&self) -> Option<Reply> {
+    pub fn progress(&self) -> Option<Progress> {
         match &self.source {
-            Source::Watch(watching) => {
-                Some(Reply::Event(WatchEvent::progress(watching.resume - 1)))
-            }
+            Source::Watch(watching) => Some(Progress(Arc::clone(&watching.resume))),
             Source::Backup { .. } => None,
         }
     }
@@ -252,7 +251,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Stream<S, R> {
     /// Why it ends.
     pub fn interrupted(&self, why: Interruption) -> ErrorReply {
         let resume = match &self.source {
-            Source::Watch(watching) => Some(watching.resume),
+            Source::Watch(watching) => Some(watching.resume.load(Ordering::Relaxed)),
             Source::Backup { .. } => None,
         };
         match why {
@@ -268,7 +267,20 @@ impl<S: Store, R: Runtime<S::Snapshot>> Stream<S, R> {
     }
 }
 
+impl Progress {
+    /// What the watcher is told now. It moves on also while the next event is waited for, over commits
+    /// that the watcher is not told.
+    pub fn reply(&self) -> Reply {
+        let resume = self.0.load(Ordering::Relaxed);
+        Reply::Event(WatchEvent::progress(resume - 1))
+    }
+}
+
 impl<F: Feed> Watching<F> {
+    fn resume(&self) -> Sequence {
+        self.resume.load(Ordering::Relaxed)
+    }
+
     async fn next<S: Store, R: Runtime<S::Snapshot>>(
         &mut self,
         core: &Core<S, R>,
@@ -284,11 +296,13 @@ impl<F: Feed> Watching<F> {
             let commits = match self.feed.next().await {
                 Ok(commits) => commits,
                 Err(error @ StoreError::Forgotten { .. }) => return Err(refusal::store(&error)),
-                Err(error) => return Err(refusal::resumed_at(refusal::store(&error), self.resume)),
+                Err(error) => {
+                    return Err(refusal::resumed_at(refusal::store(&error), self.resume()));
+                }
             };
             // After they were read: a commit behind the push of a hook is never told.
             check_hooks(core, self.hooked.as_ref())
-                .map_err(|error| refusal::resumed_at(error, self.resume))?;
+                .map_err(|error| refusal::resumed_at(error, self.resume()))?;
             for commit in commits {
                 self.seen = commit.sequence;
                 match self.filter.events(commit) {
@@ -300,11 +314,14 @@ impl<F: Feed> Watching<F> {
                 }
             }
             if self.waiting.is_empty() {
-                self.resume = self.seen + 1;
+                self.resume.store(self.seen + 1, Ordering::Relaxed);
             }
         }
     }
 }
+
+/// How far a watcher knows everything.
+pub struct Progress(Arc<AtomicU64>);
 
 /// Values do not pass the hooks of `get` on their way to a watcher, so they are not told where there
 /// are any.

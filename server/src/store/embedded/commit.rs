@@ -44,7 +44,7 @@ pub(super) const MAX_PENDING_BYTES: usize = 8 << 20;
 
 /// Keys of the newest commits that are remembered, for commits whose ranges were validated up to a
 /// moment before.
-const MAX_RECENT_KEYS: usize = 4096;
+const MAX_RECENT_KEYS: usize = 1024;
 
 /// What the commit section did with what it was given.
 pub(super) enum Attempted<Given, Done> {
@@ -162,6 +162,11 @@ impl Sequencer {
         state.is_closing = true;
         state.refusal = Some(Refusal::Ended("it is closed".to_owned()));
         self.wake(&mut state);
+    }
+
+    /// Whether commits are taken.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.lock().check()
     }
 
     /// Takes no more commits, ever.

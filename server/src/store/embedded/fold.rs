@@ -40,6 +40,10 @@ pub(super) fn run(shared: &Shared) {
         if !is_due && !is_asked {
             continue;
         }
+        // sled does not get over a full disk.
+        if shared.is_full.load(Ordering::Acquire) {
+            continue;
+        }
         ticks = 0;
         folded_at = position;
         if let Err(error) = pass(shared) {

@@ -100,8 +100,13 @@ impl Folder {
         disk: Arc<dyn Disk>,
         new_id: [u8; 16],
     ) -> Result<Self, FolderError> {
-        disk.create_folder(path)
-            .map_err(at("create the data folder", path))?;
+        if !path.try_exists().map_err(at("read", path))? {
+            disk.create_folder(path)
+                .map_err(at("create the data folder", path))?;
+            if let Some(parent) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+                disk.sync_folder(parent).map_err(at("sync", parent))?;
+            }
+        }
         let format = path.join("FORMAT");
         let begun = path.join(BEGUN);
         let is_ours = format.try_exists().map_err(at("read", &format))?;

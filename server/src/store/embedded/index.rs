@@ -240,22 +240,32 @@ impl Index {
         Ok(())
     }
 
-    /// Keys whose time has come by the index of expiries, and when that was.
+    /// Keys whose time has come by the index of expiries, and when that was; from behind a row on.
     pub(super) fn expired(
         &self,
+        behind: Option<&(Millis, Bytes)>,
         now_ms: Millis,
         limit: usize,
     ) -> Result<Vec<(Millis, Bytes)>, StoreError> {
-        guarded(|| self.read_expired(now_ms, limit))
+        guarded(|| self.read_expired(behind, now_ms, limit))
     }
 
     fn read_expired(
         &self,
+        behind: Option<&(Millis, Bytes)>,
         now_ms: Millis,
         limit: usize,
     ) -> Result<Vec<(Millis, Bytes)>, StoreError> {
         let end = expiry_key(now_ms.saturating_add(1), &[]);
-        let due = self.tree.range(vec![EXPIRY]..end).take(limit);
+        let start = match behind {
+            Some((expires_ms, key)) if *expires_ms <= now_ms => {
+                let mut start = expiry_key(*expires_ms, key);
+                start.push(0);
+                start
+            }
+            _ => vec![EXPIRY],
+        };
+        let due = self.tree.range(start..end).take(limit);
         due.map(|row| {
             let (place, _) = row.map_err(storage)?;
             let expires = place.get(1..9).and_then(|it: &[u8]| it.try_into().ok());
@@ -561,7 +571,7 @@ mod tests {
         index.fold_one(b"b", &version(1, 10));
         index.fold_one(b"c", &version(1, 0));
         let due = |now_ms, limit| -> Vec<Bytes> {
-            let due = index.expired(now_ms, limit).unwrap();
+            let due = index.expired(None, now_ms, limit).unwrap();
             due.into_iter().map(|(_, key)| key).collect()
         };
         assert_eq!(due(9, 10), [""; 0]);

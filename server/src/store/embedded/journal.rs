@@ -5,6 +5,7 @@
 //! ```
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(super) struct Journal {
     state: Mutex<State>,
     /// A spare segment is there, or can't be had.
     spare: Condvar,
+    /// The last commit in the log, for who must not wait for a sync.
+    last: AtomicU64,
 }
 
 struct State {
@@ -57,6 +60,7 @@ struct State {
 
 impl Journal {
     pub(super) fn new(writer: LogWriter, stamp_ms: Millis) -> Self {
+        let last = AtomicU64::new(writer.last());
         let state = State {
             writer,
             position: 0,
@@ -67,6 +71,7 @@ impl Journal {
         Self {
             state: Mutex::new(state),
             spare: Condvar::new(),
+            last,
         }
     }
 
@@ -77,7 +82,7 @@ impl Journal {
 
     /// The last commit in the log.
     pub(super) fn last(&self) -> Sequence {
-        self.lock().writer.last()
+        self.last.load(Ordering::Acquire)
     }
 
     /// Bytes of the log, and the sequence that it begins behind.
@@ -103,6 +108,21 @@ impl Journal {
         drop(state);
         let outcome = task.run();
         self.lock().writer.finish_sync(&task, outcome)
+    }
+
+    /// Begins a run at a sequence ahead, with a commit that changes nothing, and syncs it.
+    pub(super) fn skip_to(&self, sequence: Sequence) -> io::Result<()> {
+        let mut payload = Vec::new();
+        log::encode_commit(&mut payload, std::iter::empty()).map_err(io::Error::other)?;
+        let mut state = self.lock();
+        let group = log::Group {
+            last: sequence,
+            count: 1,
+            ..state.mark()
+        };
+        state.writer.append(&group, &payload)?;
+        self.last.store(sequence, Ordering::Release);
+        state.writer.sync()
     }
 
     /// Begins or ends a run with a mark that is synced.
@@ -195,6 +215,7 @@ fn write(shared: &Shared, group: &Group) -> io::Result<()> {
         is_clean: false,
     };
     state.writer.append(&block, &group.commits)?;
+    shared.journal.last.store(group.last, Ordering::Release);
     state.position += group.commits.len() as u64;
     state.stamp_ms = group.stamp_ms;
     let unsynced = group.last - state.writer.synced().min(group.last);
@@ -226,9 +247,12 @@ fn renew_lease(shared: &Shared) -> io::Result<()> {
     state.stamp_ms = stamp_ms;
     state.lease_ms = stamp_ms.max(shared.clock.now_ms()) + LEASE_MS;
     let mark = state.mark();
-    state.writer.append(&mark, &[])?;
-    if shared.options.syncs_always() {
-        state.writer.sync()?;
+    match state.writer.append(&mark, &[]) {
+        Ok(_) if shared.options.syncs_always() => state.writer.sync()?,
+        Ok(_) => {}
+        // On a full disk reads go on, and with them time, for which there is no room in the log.
+        Err(_) if !state.writer.has_failed() => {}
+        Err(error) => return Err(error),
     }
     drop(state);
     shared.extend_lease(mark.lease_ms);

@@ -32,8 +32,8 @@ mod snapshots;
 mod versions;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,6 +56,9 @@ pub use self::folder::FolderError;
 /// How far the sequence skips ahead after an unclean stop, so that a number that some reader may
 /// have seen before the stop is never given to another commit.
 const SKIP_AFTER_UNCLEAN_STOP: u64 = 1_000_000;
+
+/// Pages of the index of expiries that one look for expired keys goes through.
+const MAX_EXPIRY_PAGES: usize = 16;
 
 /// When the log is synced without being asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +275,10 @@ impl Store for EmbeddedStore {
     }
 
     async fn follow(&self, after: Option<Sequence>) -> Result<EmbeddedFeed, StoreError> {
-        EmbeddedFeed::new(Arc::clone(&self.shared), after)
+        let shared = Arc::clone(&self.shared);
+        // It opens files.
+        let opened = tokio::task::spawn_blocking(move || EmbeddedFeed::new(shared, after)).await;
+        opened.map_err(|_| StoreError::Storage("the log's reader failed".to_owned()))?
     }
 
     async fn backup(&self) -> Result<EmbeddedBackup, StoreError> {
@@ -351,9 +357,10 @@ impl EmbeddedSnapshot {
 
     /// What the index has of a key, for a key that memory does not have. It is kept in memory.
     fn read_index(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
-        let found = self.shared.index_get(key);
+        let found = self.shared.index.get(key);
+        // Behind a snapshot that is given up, a value in chunks may be in pieces, which is no fault.
         self.shared.snapshots.check(self.begun.sequence)?;
-        let found = found?;
+        let found = self.shared.trusting(found)?;
         let is_valid = || self.shared.snapshots.check(self.begun.sequence).is_ok();
         self.shared.versions.fill(key, found.as_ref(), is_valid);
         Ok(found)
@@ -362,21 +369,40 @@ impl EmbeddedSnapshot {
     fn expired(&self, limit: usize) -> Result<Vec<Bytes>, StoreError> {
         let now_ms = self.begun.now_ms;
         let mut due = self.shared.versions.expired(now_ms, limit);
-        let rows = self.shared.index.expired(now_ms, limit)?;
-        for (expires_ms, key) in rows {
-            // What memory has newer is not told by the index; it is among the others if it is due.
-            if let Some(newest) = self.shared.versions.newest(&key) {
-                due.extend((newest.expires_ms == expires_ms).then_some(key));
-                continue;
+        let mut swept = self
+            .shared
+            .swept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Rows whose keys were removed stay until the next fold, so each look goes on behind the last.
+        for _ in 0..MAX_EXPIRY_PAGES {
+            let rows = self.shared.index.expired(swept.as_ref(), now_ms, limit)?;
+            let is_last = rows.len() < limit;
+            *swept = rows.last().filter(|_| !is_last).cloned();
+            for (expires_ms, key) in rows {
+                due.extend(self.due(expires_ms, key)?);
             }
-            match self.shared.index_get(&key)? {
-                Some(entry) if entry.expires_ms == expires_ms => due.push(key),
-                // What a kill left.
-                _ => self.shared.index.forget_expiry(&key, expires_ms)?,
+            if is_last || due.len() >= limit {
+                break;
             }
         }
-        due.truncate(limit);
         Ok(due)
+    }
+
+    /// The key of a row of the index of expiries, if its time has come.
+    fn due(&self, expires_ms: Millis, key: Bytes) -> Result<Option<Bytes>, StoreError> {
+        // What memory has newer is not told by the index; it is among the others if it is due.
+        if let Some(newest) = self.shared.versions.newest(&key) {
+            return Ok((newest.expires_ms == expires_ms).then_some(key));
+        }
+        match self.shared.index.get(&key)? {
+            Some(entry) if entry.expires_ms == expires_ms => Ok(Some(key)),
+            // What a kill left.
+            _ => {
+                self.shared.index.forget_expiry(&key, expires_ms)?;
+                Ok(None)
+            }
+        }
     }
 }
 

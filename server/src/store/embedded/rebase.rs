@@ -23,6 +23,9 @@ use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError};
 /// How often the thread looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long the thread waits after a base could not be written.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
 /// Rows that are read from the index at once.
 const PAGE: PageLimit = PageLimit {
     rows: 1024,
@@ -50,7 +53,13 @@ pub(super) fn run(shared: &Shared) {
             // The base before stays, and the log with it; writes go on until the disk is full.
             Err(error) => {
                 tracing::warn!(%error, "a base could not be written");
+                // It may hold the last free bytes of the disk.
+                let unfinished = shared.folder.base().join(UNFINISHED);
+                drop(shared.folder.disk().remove(&unfinished));
                 shared.failed_bases.fetch_add(1, Ordering::AcqRel);
+                if !shared.sleep(PAUSE_AFTER_FAILURE) {
+                    return;
+                }
             }
         }
     }
@@ -67,6 +76,7 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
     if disk.list(&folder)?.iter().any(|name| name == UNFINISHED) {
         disk.remove(&unfinished)?;
     }
+    check_room(shared)?;
     let start = shared.applied();
     let (stamp_ms, _) = shared.snapshots.times();
     let header = CopyHeader {
@@ -87,6 +97,9 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
     let end = end.min(shared.journal.last());
     // A base must not know what the log could lose.
     while shared.journal.synced() < end && !is_seeded(Bug::BaseBeforeSync) {
+        if shared.is_ending() {
+            return Ok(false);
+        }
         shared.journal.sync()?;
     }
     let bytes = finish(&**disk, &folder, start, copy, end)?;
@@ -94,6 +107,18 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
     shared.base_start.store(start, Ordering::Release);
     shared.bases.fetch_add(1, Ordering::AcqRel);
     Ok(true)
+}
+
+/// A base must not take the room that the log and the index need; it is about as long as the last one.
+fn check_room(shared: &Shared) -> io::Result<()> {
+    let free = shared.folder.disk().free_bytes(shared.folder.path())?;
+    let needed = shared.options.min_free_bytes + shared.base_bytes.load(Ordering::Relaxed);
+    if free < needed {
+        return Err(io::Error::other(format!(
+            "the disk has {free} bytes left, and a base needs {needed}"
+        )));
+    }
+    Ok(())
 }
 
 /// Writes the base of a store that nobody uses; answers how many rows it has.

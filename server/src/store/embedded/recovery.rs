@@ -213,13 +213,8 @@ fn start(
     let disk = Arc::clone(folder.disk());
     let writer = LogWriter::open(disk, folder.log(), log_options, &end).map_err(log_error)?;
     let journal = Journal::new(writer, stamp_ms);
-    journal.mark(false).map_err(log_error)?;
+    let sequence = begin_run(&folder, &journal, &end).map_err(log_error)?;
     folder.claim()?;
-    let sequence = if end.is_clean || !folder.is_ours() {
-        end.last
-    } else {
-        end.last + SKIP_AFTER_UNCLEAN_STOP
-    };
     let acks = Acks {
         acked: sequence,
         ..Acks::default()
@@ -240,6 +235,8 @@ fn start(
         base_start: AtomicU64::new(base.map_or(0, |base| base.start)),
         base_bytes: AtomicU64::new(base.map_or(0, |base| base.bytes)),
         is_index_doubtful: AtomicBool::new(false),
+        is_full: AtomicBool::new(false),
+        swept: Mutex::new(None),
         wants_fold: AtomicBool::new(false),
         wants_base: AtomicBool::new(false),
         bases: AtomicU64::new(0),
@@ -250,6 +247,18 @@ fn start(
         ending: Ending::default(),
         readers: Mutex::new(BTreeMap::new()),
     })
+}
+
+/// Begins the run in the log; answers the sequence that it begins at.
+fn begin_run(folder: &Folder, journal: &Journal, end: &LogEnd) -> io::Result<Sequence> {
+    if end.is_clean || !folder.is_ours() {
+        journal.mark(false)?;
+        return Ok(end.last);
+    }
+    // The log itself must know what was skipped: it ends where the store says it does.
+    let sequence = end.last + SKIP_AFTER_UNCLEAN_STOP;
+    journal.skip_to(sequence)?;
+    Ok(sequence)
 }
 
 /// Puts rows and commits into memory, and takes them to the index when they become too many. Nobody

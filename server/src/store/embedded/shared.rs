@@ -42,6 +42,10 @@ pub(super) struct Shared {
     pub(super) base_start: AtomicU64,
     pub(super) base_bytes: AtomicU64,
     pub(super) is_index_doubtful: AtomicBool,
+    /// The disk has no room.
+    pub(super) is_full: AtomicBool,
+    /// Where the next look for expired keys goes on in the index.
+    pub(super) swept: Mutex<Option<(Millis, Bytes)>>,
     pub(super) wants_fold: AtomicBool,
     pub(super) wants_base: AtomicBool,
     /// Bases written since the start.
@@ -150,6 +154,9 @@ impl Shared {
     /// Gives the threads a moment, for who waits for what they do.
     pub(super) async fn step(&self) -> Result<(), StoreError> {
         tokio::time::sleep(Duration::from_millis(5)).await;
+        if self.is_full.load(Ordering::Acquire) {
+            return Err(StoreError::Storage("the disk has no room".to_owned()));
+        }
         let acks = self.acks.borrow();
         match &acks.failure {
             Some(failure) => Err(StoreError::Unavailable(failure.clone())),
@@ -193,20 +200,22 @@ impl Shared {
             loop {
                 let mut room = std::pin::pin!(self.room.notified());
                 room.as_mut().enable();
+                // Where no more is taken, nothing makes room any more.
+                self.sequencer.check()?;
                 if !self.is_crowded() {
-                    return;
+                    return Ok(());
                 }
                 self.ask_for_fold();
                 room.await;
             }
         };
         let patience = self.options.max_write_wait;
-        tokio::time::timeout(patience, room).await.map_err(|_| {
+        tokio::time::timeout(patience, room).await.unwrap_or_else(|_| {
             let bytes = self.versions.unfolded_bytes();
             let limit = self.options.max_unfolded_bytes;
-            StoreError::Overloaded(format!(
+            Err(StoreError::Overloaded(format!(
                 "{bytes} bytes wait for it, of at most {limit}; the write waited for {patience:?}, try again later"
-            ))
+            )))
         })
     }
 
@@ -247,6 +256,8 @@ impl Shared {
         tracing::error!(failure, "the store failed; writes need a restart");
         self.sequencer.fail(failure);
         self.snapshots.fail();
+        // The index may have commits that the log turns out to have lost.
+        self.note_doubt();
         self.acks
             .send_modify(|acks| acks.failure = Some(failure.to_owned()));
         // Reads go on, and nothing that comes after them has a stamp.
@@ -256,7 +267,6 @@ impl Shared {
 
     /// The index failed: it is made anew at the next start.
     pub(super) fn doubt(&self, error: &StoreError) {
-        let _ = self.trusting(Err::<(), _>(StoreError::Storage(error.to_string())));
         self.fail(&format!(
             "the index failed: {error}; restart the server, and it is made anew from base and log"
         ));
@@ -281,6 +291,7 @@ impl Shared {
             Some(lack) => tracing::warn!(%lack, "writes are refused"),
             None => tracing::info!("the disk has room again; writes go on"),
         }
+        self.is_full.store(lack.is_some(), Ordering::Release);
         self.sequencer.set_full(lack);
     }
 
@@ -304,22 +315,23 @@ impl Shared {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the index has of a key.
-    pub(super) fn index_get(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
-        self.trusting(self.index.get(key))
-    }
-
     /// After the index failed to read, it is made anew at the next start.
-    fn trusting<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn trusting<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &read
-            && !self.is_index_doubtful.swap(true, Ordering::AcqRel)
+            && !self.is_index_doubtful.load(Ordering::Acquire)
         {
             tracing::error!(%error, "the index failed; restart the server, and it is made anew from base and log");
-            if let Err(error) = self.folder.note_doubt() {
-                tracing::error!(%error, "the doubt about the index can't be noted");
-            }
+            self.note_doubt();
         }
         read
+    }
+
+    fn note_doubt(&self) {
+        if !self.is_index_doubtful.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.folder.note_doubt()
+        {
+            tracing::error!(%error, "the doubt about the index can't be noted");
+        }
     }
 
     /// Rows that a snapshot sees. Memory is looked at before the index, for the reason that the head of

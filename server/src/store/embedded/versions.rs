@@ -233,9 +233,28 @@ impl Versions {
         if range.is_empty() {
             return false;
         }
-        let order = self.read_order();
-        let mut keys = order.range::<[u8], _>(bounds(range));
-        keys.any(|key| self.newest_sequence(key) > snapshot)
+        // A few at a time: a commit that adds a key waits while they are read.
+        const STEP_KEYS: usize = 512;
+        let (mut start, end) = (range.start.clone(), Bound::Excluded(&range.end[..]));
+        let mut is_first = true;
+        loop {
+            let from = match is_first {
+                true => Bound::Included(&start[..]),
+                false => Bound::Excluded(&start[..]),
+            };
+            let order = self.read_order();
+            let keys = order.range::<[u8], _>((from, end)).take(STEP_KEYS);
+            let keys: Vec<Key> = keys.cloned().collect();
+            drop(order);
+            if keys.iter().any(|key| self.newest_sequence(key) > snapshot) {
+                return true;
+            }
+            match keys.last() {
+                Some(last) if keys.len() == STEP_KEYS => start = last.to_bytes(),
+                _ => return false,
+            }
+            is_first = false;
+        }
     }
 
     /// Unfolded keys of the range in the scan's order, at most `limit`; and whether that is all.
