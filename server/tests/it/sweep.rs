@@ -157,3 +157,29 @@ on_both_stores!(
         assert_eq!(left, ["dk"]);
     }
 );
+
+// Each look for expired keys began at the front, where rows of keys lay that were removed and not yet
+// folded: so no more than the first few were found until the next fold.
+#[test]
+fn the_sweeper_goes_on_behind_what_it_removed_and_waits_for_no_fold() {
+    const KEYS: usize = 2_000;
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let clock = clock();
+        let store = open_embedded(folder.path(), clock.clone());
+        let mut talk = Talk::new(store, &Config::default(), clock.clone()).await;
+        for number in 0..KEYS {
+            let line = format!("set key-{number} v --ttl 1000");
+            talk.request(&line).await.unwrap();
+        }
+        talk.core.store.folded().await.unwrap();
+        clock.advance(2_000);
+        let mut removed = 0;
+        while removed < KEYS {
+            let swept = sweep_once(&talk.core).await.unwrap();
+            assert!(swept > 0, "{removed} of {KEYS} keys were found");
+            removed += swept;
+        }
+        talk.core.store.close().await.unwrap();
+    });
+}

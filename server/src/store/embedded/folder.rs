@@ -15,6 +15,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::Disk;
 use super::log::LogEnd;
@@ -89,6 +90,8 @@ pub(super) struct Folder {
     id: [u8; 16],
     /// Whether it has been a store before.
     is_ours: bool,
+    /// Whether the server stopped in order.
+    is_stopped: AtomicBool,
     /// Holds the lock for as long as the store is open.
     _lock: File,
 }
@@ -128,6 +131,7 @@ impl Folder {
             disk,
             id: id.unwrap_or(new_id),
             is_ours,
+            is_stopped: AtomicBool::new(false),
             _lock: lock,
         };
         if id.is_none() {
@@ -241,6 +245,13 @@ impl Folder {
         Ok(())
     }
 
+    /// To be called when the server stops in order. How the index's files are left is noted when the
+    /// folder is dropped, after the index: while sled is open it moves its pages about, also when
+    /// nothing is asked of it.
+    pub(super) fn seal_when_closed(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+    }
+
     /// Notes that the server stopped in order, and how the index's files were left.
     pub(super) fn note_stopped(&self) -> Result<(), FolderError> {
         sync_all(&self.index()).map_err(at("sync", &self.index()))?;
@@ -352,6 +363,18 @@ impl Folder {
             self.disk.sync_folder(&self.path)
         };
         write().map_err(at("write", &path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.is_stopped.load(Ordering::Acquire) {
+            return;
+        }
+        // Without the seal the index is made anew after the next start of the machine; nothing is lost.
+        if let Err(error) = self.note_stopped() {
+            tracing::warn!(%error, "the state of the index can't be noted");
+        }
     }
 }
 

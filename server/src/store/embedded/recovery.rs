@@ -222,9 +222,9 @@ fn start(
     Ok(Shared {
         id: folder.id(),
         options,
+        index,
         folder,
         clock,
-        index,
         versions,
         snapshots: Snapshots::new(sequence, stamp_ms),
         sequencer: Sequencer::new(sequence),

@@ -27,9 +27,10 @@ use crate::store::{
 pub(super) struct Shared {
     pub(super) id: [u8; 16],
     pub(super) options: EmbeddedOptions,
+    /// Dropped before the folder, which is sealed once sled has closed its files.
+    pub(super) index: Index,
     pub(super) folder: Folder,
     pub(super) clock: Box<dyn Clock>,
-    pub(super) index: Index,
     pub(super) versions: Versions,
     pub(super) snapshots: Snapshots,
     pub(super) sequencer: Sequencer,
@@ -484,8 +485,8 @@ impl Threads {
             return Ok(());
         }
         shared.index.flush()?;
-        let stopped = shared.folder.note_stopped();
-        stopped.map_err(|error| StoreError::Storage(error.to_string()))
+        shared.folder.seal_when_closed();
+        Ok(())
     }
 }
 
