@@ -73,7 +73,7 @@ struct Arguments {
     /// The bounds of the server's store.
     #[arg(long, value_enum, default_value = "both")]
     bounds: Bounds,
-    /// When the server acknowledges: always, everysec or interval:<ms>.
+    /// When the server acknowledges: always, everysec or `interval:<ms>`.
     #[arg(long, default_value = "always", value_parser = durability)]
     durability: DurabilitySetting,
     /// Plants a bug in the server; needs the feature `seeded-bugs`.

@@ -33,7 +33,7 @@ struct Arguments {
     /// What the random choices begin with; the same seed makes the same choices, not the same timing.
     #[arg(long)]
     seed: Option<u64>,
-    /// When the server acknowledges: always, everysec or interval:<ms>. A kill may lose nothing at any.
+    /// When the server acknowledges: always, everysec or `interval:<ms>`. A kill may lose nothing at any.
     #[arg(long, default_value = "always")]
     durability: String,
     /// Sets the bounds of the store so low that kills meet folds, bases and segments that change.
