@@ -431,7 +431,11 @@ fn unreadable(error: &figment::Error, place: &str) -> ConfigError {
             (shown(found), in_words(expected, field.unit))
         }
         Kind::UnknownVariant(found, known) => (format!("{found:?}"), known.join(" or ")),
-        other => (one_line(other), "something else".to_owned()),
+        // A sentence of our own: it names the value and what is allowed.
+        other => {
+            let told = one_line(other);
+            return ConfigError(format!("the setting `{key}` in {place}: {told}"));
+        }
     };
     ConfigError(format!(
         "the setting `{key}` in {place} is {found}, and should be {expected}"

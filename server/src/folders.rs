@@ -18,7 +18,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), String> {
     };
     let torn = match found.torn {
         Some((file, offset)) => format!(
-            "{file} from byte {offset} on; no write there was acknowledged as on disk, and a start cuts it off"
+            "{file} from byte {offset} on, which a start cuts off; nothing newer tells whether it had been on disk"
         ),
         None => "none".to_owned(),
     };
@@ -30,6 +30,7 @@ base       {base}
 log        {} bytes, {} blocks behind the base
 last       commit {}
 torn tail  {torn}
+index      not checked: it can be made anew from base and log
 ",
         folder.display(),
         hex(&found.store_id),

@@ -35,7 +35,7 @@ enum Command {
     Config(SettingFlags),
     /// Show what Luge does, with a server of its own in a temporary folder.
     Demo,
-    /// Check everything that a data folder holds, and change nothing. No server may have it open.
+    /// Check the base and the log of a data folder, which are the truth, and change nothing. No server may have it open.
     Check {
         /// Where the data lies.
         folder: PathBuf,

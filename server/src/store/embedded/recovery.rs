@@ -171,7 +171,7 @@ fn redo(
     )?;
     if let Some(cut) = &end.cut {
         let (file, offset) = (cut.file.display(), cut.offset);
-        tracing::warn!(%file, offset, why = cut.why, "the log is torn there; nothing behind it was acknowledged as synced");
+        tracing::warn!(%file, offset, why = cut.why, "the log is torn there, and cut off; nothing newer tells whether that had been on disk");
     }
     Ok(Recovered {
         index,
@@ -409,10 +409,14 @@ pub(super) fn open_copy(
 }
 
 pub(super) fn damaged_copy(path: &Path, error: &dyn std::fmt::Display) -> FolderError {
+    let is_base = path.extension().is_some_and(|it| it == "base");
     let path = path.display();
-    FolderError::Damaged(format!(
-        "{path}: {error}; put the file back as it was, or restore a backup into an empty folder with `luge-server restore`"
-    ))
+    FolderError::Damaged(match is_base {
+        true => format!(
+            "{path}: {error}; put the file back as it was, or restore a backup into an empty folder with `luge-server restore`"
+        ),
+        false => format!("{path} is no whole backup: {error}; take another one"),
+    })
 }
 
 /// Reads a file from its beginning on.

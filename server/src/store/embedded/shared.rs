@@ -280,7 +280,7 @@ impl Shared {
         let limit = self.options.min_free_bytes;
         Ok((free < limit).then(|| {
             format!(
-                "the disk of {} has {free} bytes left, and writes need {limit}; make room, and they go on",
+                "the disk of {} has {free} bytes left, and writes need {limit} (the setting min_free_disk_bytes); make room, and they go on",
                 path.display()
             )
         }))
