@@ -28,8 +28,15 @@ use super::snapshots::Views;
 use crate::bugs::{Bug, is_seeded};
 use crate::store::{Entry, KeyRange, Millis, Sequence};
 
-/// Parts of the map, each with a lock of its own: many beside the threads that a server runs.
-const SHARDS: usize = 256;
+/// Parts of the map, each with a lock of its own: many beside the threads that a server runs, and each
+/// small, since one that grows moves its slots while others wait.
+const MAX_SHARDS: usize = 256;
+
+/// A small cache has fewer parts, so that each has room for a few entries.
+const MIN_SHARDS: usize = 64;
+
+/// The room of a part below which there are fewer of them.
+const SHARD_CACHE_BYTES: usize = 1 << 10;
 
 /// What a slot costs beside a long key and its value: the slot, its place in the table, and the head of
 /// the value.
@@ -177,12 +184,13 @@ impl Slot {
 
 impl Versions {
     pub(super) fn new(max_cached_bytes: usize) -> Self {
+        let shards = (max_cached_bytes / SHARD_CACHE_BYTES).clamp(MIN_SHARDS, MAX_SHARDS);
         Self {
             hasher: DefaultHashBuilder::default(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
             order: RwLock::default(),
             expiring: Mutex::default(),
-            max_cached_bytes: max_cached_bytes / SHARDS,
+            max_cached_bytes: max_cached_bytes / shards,
             unfolded_bytes: AtomicUsize::new(0),
             older_bytes: AtomicUsize::new(0),
         }
@@ -463,8 +471,11 @@ impl Versions {
     fn shard(&self, key: &[u8]) -> (u64, MutexGuard<'_, Shard>) {
         let hash = self.hasher.hash_one(key);
         // The table uses the low and the topmost bits.
-        let at = (hash >> 40) as usize % SHARDS;
-        let shard = self.shards.get(at).expect("the remainder is below SHARDS");
+        let at = (hash >> 40) as usize % self.shards.len();
+        let shard = self
+            .shards
+            .get(at)
+            .expect("the remainder is below the divisor");
         (hash, shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
