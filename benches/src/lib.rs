@@ -8,6 +8,7 @@ pub mod pipeline;
 pub mod random;
 pub mod torture;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +19,23 @@ use luge_server::server::{SystemClock, ceilings, settings, surroundings};
 use luge_server::session::{Core, Session};
 use luge_server::store::{MemoryStore, Store};
 use luge_server::udf::{EngineOptions, WasmRuntime};
+
+/// Runs a program that hunts for bugs: what it answers is its exit code, and 2 where it could not do
+/// its work.
+pub fn run(program: impl Future<Output = Result<ExitCode, String>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(program),
+        Err(error) => Err(format!("can't start the runtime: {error}")),
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("error: {message}");
+        ExitCode::from(2)
+    })
+}
 
 /// A core over a store, with the function runtime.
 pub type BenchCore<S> = Core<S, WasmRuntime<<S as Store>::Snapshot>>;

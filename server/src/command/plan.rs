@@ -12,10 +12,9 @@ use luge_protocol::{
 
 use super::{Action, CommandError, CommandLimits, Outcome, Part};
 use crate::function::Registry;
-use crate::store::{PageLimit, Snapshot, value};
+use crate::store::{PageLimit, Snapshot, successor, value};
 use crate::transaction::{
     Row, Scan, ScanOrder, TimeToLive, Transaction, TransactionError, parse_number, prefix_end,
-    successor,
 };
 
 /// Entries of a page of a scan where the request names no limit.

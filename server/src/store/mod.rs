@@ -264,8 +264,8 @@ pub trait Store: Send + Sync + 'static {
         point: ReadPoint,
     ) -> impl Future<Output = Result<Self::Snapshot, StoreError>> + Send;
 
-    /// Validates and applies a commit. Once handed over it is carried out, also if the caller stops
-    /// waiting for it.
+    /// Validates and applies a commit. While too much waits for the disk it waits before it has begun;
+    /// once it has a sequence it is carried out, also if the caller stops waiting for it.
     ///
     /// # Errors
     /// The disk failed or the store takes no writes; [`StoreError::UnknownOutcome`] where the commit
@@ -385,4 +385,13 @@ impl KeyRange {
     pub fn is_empty(&self) -> bool {
         self.start >= self.end
     }
+}
+
+/// The first key behind this one.
+#[must_use]
+pub fn successor(key: &[u8]) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    Bytes::from(next)
 }

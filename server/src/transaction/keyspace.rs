@@ -63,15 +63,6 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// The first key behind this one.
-#[must_use]
-pub fn successor(key: &[u8]) -> Bytes {
-    let mut next = Vec::with_capacity(key.len() + 1);
-    next.extend_from_slice(key);
-    next.push(0);
-    Bytes::from(next)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

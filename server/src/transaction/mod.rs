@@ -21,7 +21,7 @@ use crate::bugs::{Bug, is_seeded};
 use crate::store::{Commit, Entry, Millis, ReadSet, Sequence, Snapshot, StoreError, Write};
 
 pub use attempt::{Coordinator, Permit};
-pub use keyspace::{Keyspace, prefix_end, successor};
+pub use keyspace::{Keyspace, prefix_end};
 pub use point::PointSnapshot;
 pub use scan::{Row, Scan, ScanOrder};
 

@@ -5,9 +5,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use super::{Keyspace, Live, Transaction, TransactionError, is_live, own, remaining, successor};
+use super::{Keyspace, Live, Transaction, TransactionError, is_live, own, remaining};
 use crate::bugs::{Bug, is_seeded};
-use crate::store::{Entry, KeyRange, PageLimit, Snapshot};
+use crate::store::{Entry, KeyRange, PageLimit, Snapshot, successor};
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

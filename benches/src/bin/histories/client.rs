@@ -9,7 +9,7 @@ use luge_benches::histories::{Operation, Outcome, Read, Seen, Write};
 use luge_benches::pipeline::{Ask, in_order};
 use luge_client::{
     Batch, Client, Condition, Entry, Error, ErrorCode, Expiry, Found, OperationReply, ScanOptions,
-    SetOptions,
+    SetOptions, SetOutcome,
 };
 
 use crate::program::{self, Record, Step, Told};
@@ -157,11 +157,7 @@ impl Notes {
             return_old: wants_old,
             ..SetOptions::default()
         };
-        let outcome = self
-            .client
-            .set_with(&key, value.to_string(), options)
-            .await?;
-        operation.sequence = Some(outcome.version);
+        let outcome = self.set_plain(operation, &key, value, options).await?;
         if wants_old {
             let seen = shown(operation, outcome.old.as_deref());
             operation.reads.push(Read::point(key, seen));
@@ -226,12 +222,23 @@ impl Notes {
             expiry: Expiry::After(ttl),
             ..SetOptions::default()
         };
+        self.set_plain(operation, &key, value, options).await?;
+        Ok(())
+    }
+
+    async fn set_plain(
+        &self,
+        operation: &mut Operation,
+        key: &str,
+        value: u64,
+        options: SetOptions,
+    ) -> Result<SetOutcome, Error> {
         let outcome = self
             .client
-            .set_with(&key, value.to_string(), options)
+            .set_with(key, value.to_string(), options)
             .await?;
         operation.sequence = Some(outcome.version);
-        Ok(())
+        Ok(outcome)
     }
 
     async fn incr(&self, operation: &mut Operation, key: String) -> Result<(), Error> {

@@ -118,6 +118,16 @@ pub(crate) fn open_sled(folder: &Path) -> sled::Db {
     sled::open(folder).expect("the folder is ours")
 }
 
+/// Opens sled and fills it.
+pub(crate) fn open_loaded_sled(folder: &Path, keys: u64) -> sled::Db {
+    let sled = open_sled(folder);
+    for number in 0..keys {
+        sled.insert(key(number), &[b'v'; VALUE_BYTES][..])
+            .expect("it is stored");
+    }
+    sled
+}
+
 /// A folder on the disk of the checkout: the usual one for temporary files may be in memory.
 pub(crate) fn folder() -> tempfile::TempDir {
     let target = PathBuf::from("target");

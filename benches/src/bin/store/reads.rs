@@ -7,17 +7,13 @@ use tokio::runtime::Runtime;
 
 use crate::measure::{compare, rate, resident_bytes};
 use crate::writes::load;
-use crate::{Settings, everysec, folder, key, open, open_sled};
+use crate::{Settings, everysec, folder, key, open, open_loaded_sled};
 
 /// Compares reads.
 pub(crate) fn run(settings: &Settings) {
     let runtime = Runtime::new().expect("a runtime");
     let (ours, sleds) = (folder(), folder());
-    let sled = open_sled(sleds.path());
-    for number in 0..settings.keys {
-        sled.insert(key(number), &[b'v'; 64][..])
-            .expect("it is stored");
-    }
+    let sled = open_loaded_sled(sleds.path(), settings.keys);
     let before = resident_bytes();
     let store = open(ours.path(), everysec());
     load(&runtime, &store, settings.keys);
@@ -105,11 +101,7 @@ pub(crate) fn now<F: Future>(runtime: &Runtime, future: F) -> F::Output {
 pub(crate) fn scan(settings: &Settings) {
     let runtime = Runtime::new().expect("a runtime");
     let (ours, sleds) = (folder(), folder());
-    let sled = open_sled(sleds.path());
-    for number in 0..settings.keys {
-        sled.insert(key(number), &[b'v'; 64][..])
-            .expect("it is stored");
-    }
+    let sled = open_loaded_sled(sleds.path(), settings.keys);
     let store = open(ours.path(), everysec());
     load(&runtime, &store, settings.keys);
     let limit = PageLimit {

@@ -17,7 +17,7 @@ use crate::measure::{
     Random, Rate, compare, folder_bytes, process_cpu, rate, resident_bytes, thread_cpu,
 };
 use crate::reads::now;
-use crate::{Settings, VALUE_BYTES, everysec, folder, key, open, open_sled};
+use crate::{Settings, VALUE_BYTES, everysec, folder, key, open, open_loaded_sled, open_sled};
 
 /// Commits of one writer that wait for their acks, as a connection pipelines them.
 const PIPELINE: usize = 16;
@@ -123,11 +123,7 @@ fn settle(
 pub(crate) fn overwrite(settings: &Settings) {
     let runtime = Runtime::new().expect("a runtime");
     let (ours, sleds) = (folder(), folder());
-    let sled = open_sled(sleds.path());
-    for number in 0..settings.keys {
-        sled.insert(key(number), &[b'v'; VALUE_BYTES][..])
-            .expect("it is stored");
-    }
+    let sled = open_loaded_sled(sleds.path(), settings.keys);
     let store = open(ours.path(), everysec());
     load(&runtime, &store, settings.keys);
     for _ in 0..2 {

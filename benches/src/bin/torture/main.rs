@@ -111,22 +111,7 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run_until_told(&arguments)),
-        Err(error) => Err(format!("can't start the runtime: {error}")),
-    };
-    match outcome {
-        Ok(code) => code,
-        Err(message) => {
-            eprintln!("error: {message}");
-            ExitCode::from(2)
-        }
-    }
+    luge_benches::run(run_until_told(&Arguments::parse()))
 }
 
 /// Runs, to a signal at the latest: what is dropped then ends the server, which would go on otherwise.

@@ -4,8 +4,9 @@
 //!   stamp → validate → versions in memory → bytes for the log → visible
 //! ```
 //!
-//! Nothing in it waits for a disk. The log's thread takes the bytes of all commits that came since it
-//! last looked, as one group.
+//! Ranges are validated before it, and in it only against what was written since. Nothing in it waits
+//! for a disk. The log's thread takes the bytes of all commits that came since it last looked, as one
+//! group.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,8 +31,6 @@ pub(super) struct Group {
     /// The commits, as they will lie in the log.
     pub(super) commits: Vec<u8>,
     pub(super) count: u32,
-    /// The sequence before the first.
-    pub(super) previous: Sequence,
     pub(super) last: Sequence,
     pub(super) stamp_ms: Millis,
     /// Whether one of them must be on disk before it is acked.
@@ -136,10 +135,9 @@ impl Sequencer {
         }
         state.wants_time = false;
         if state.pending.count > 0 {
-            let mut group = std::mem::take(&mut state.pending);
+            let group = std::mem::take(&mut state.pending);
             let spare = std::mem::take(&mut state.spare);
             state.pending.commits = spare;
-            group.previous = group.last - u64::from(group.count);
             self.pending_bytes.store(0, Ordering::Relaxed);
             return Task::Write(group);
         }

@@ -105,15 +105,9 @@ impl Feed for EmbeddedFeed {
             if settled.acked <= after {
                 return Err(settled.failure.map_or_else(ended, StoreError::Unavailable));
             }
-            // Numbers that were skipped at the start are acked, and in no log.
-            let upto = settled.acked.min(self.pin.shared.journal.last());
-            if upto <= after {
-                self.after = settled.acked;
-                continue;
-            }
             let mut reader = self.reader.take().ok_or_else(ended)?;
             let read = tokio::task::spawn_blocking(move || {
-                let blocks = read_blocks(&mut reader, upto);
+                let blocks = read_blocks(&mut reader, settled.acked);
                 (reader, blocks)
             });
             let (reader, blocks) = read.await.map_err(|_| ended())?;
@@ -259,9 +253,8 @@ fn copy(pin: &Pin, send: &mpsc::Sender<Result<Bytes, StoreError>>) -> Result<(),
     };
     let mut writer = CopyWriter::new(pieces, &header).map_err(storage)?;
     copy_rows(&shared.index, |row| writer.row(row).map(|()| true)).map_err(storage)?;
-    // No row is newer than what is acked, and what was skipped at the start is in no log.
-    let end = shared.snapshots.acked().min(shared.journal.last());
-    let end = end.max(start);
+    // No row is newer than what is acked.
+    let end = shared.snapshots.acked();
     let mut reader = pin.reader(start)?;
     let mut last = start;
     while last < end {

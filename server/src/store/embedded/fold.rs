@@ -64,7 +64,7 @@ fn tick(shared: &Shared) {
 
 /// Goes once over everything that is unfolded.
 fn pass(shared: &Shared) -> Result<(), StoreError> {
-    let floor = shared.foldable();
+    let floor = shared.snapshots.needed();
     if shared.applied() == floor {
         return Ok(());
     }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::disk::Disk;
+use super::disk::{Disk, read_full_at};
 use super::log::LogEnd;
 use crate::store::{Sequence, StoreError};
 
@@ -471,13 +471,7 @@ fn read_text(disk: &dyn Disk, path: &Path) -> Result<String, FolderError> {
         let file = disk.open(path)?;
         let length = file.length()?.min(MAX_TEXT_BYTES);
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match file.read_at(rest, filled as u64)? {
-                0 => break,
-                read => filled += read,
-            }
-        }
+        let filled = read_full_at(&*file, &mut bytes, 0)?;
         bytes.truncate(filled);
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };

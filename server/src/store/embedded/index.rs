@@ -413,14 +413,6 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
     catch_unwind(AssertUnwindSafe(work)).map_err(panicked)?
 }
 
-/// The first key behind this one.
-pub(super) fn successor(key: &[u8]) -> Bytes {
-    let mut next = BytesMut::with_capacity(key.len() + 1);
-    next.put_slice(key);
-    next.put_u8(0);
-    next.freeze()
-}
-
 fn storage(error: sled::Error) -> StoreError {
     StoreError::Storage(error.to_string())
 }

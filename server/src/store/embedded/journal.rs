@@ -5,7 +5,6 @@
 //! ```
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,8 +43,6 @@ pub(super) struct Journal {
     state: Mutex<State>,
     /// A spare segment is there, or can't be had.
     spare: Condvar,
-    /// The last commit in the log, for who must not wait for a sync.
-    last: AtomicU64,
 }
 
 struct State {
@@ -60,7 +57,6 @@ struct State {
 
 impl Journal {
     pub(super) fn new(writer: LogWriter, stamp_ms: Millis) -> Self {
-        let last = AtomicU64::new(writer.last());
         let state = State {
             writer,
             position: 0,
@@ -71,18 +67,12 @@ impl Journal {
         Self {
             state: Mutex::new(state),
             spare: Condvar::new(),
-            last,
         }
     }
 
     /// The newest sequence that is on disk.
     pub(super) fn synced(&self) -> Sequence {
         self.lock().writer.synced()
-    }
-
-    /// The last commit in the log.
-    pub(super) fn last(&self) -> Sequence {
-        self.last.load(Ordering::Acquire)
     }
 
     /// Bytes of the log, and the sequence that it begins behind.
@@ -121,7 +111,6 @@ impl Journal {
             ..state.mark()
         };
         state.writer.append(&group, &payload)?;
-        self.last.store(sequence, Ordering::Release);
         state.writer.sync()
     }
 
@@ -215,11 +204,9 @@ fn write(shared: &Shared, group: &Group) -> io::Result<()> {
         is_clean: false,
     };
     state.writer.append(&block, &group.commits)?;
-    shared.journal.last.store(group.last, Ordering::Release);
     state.position += group.commits.len() as u64;
     state.stamp_ms = group.stamp_ms;
     let unsynced = group.last - state.writer.synced().min(group.last);
-    // Numbers that were skipped at the start count as well, once.
     let must_sync = group.is_durable || unsynced > MAX_UNSYNCED_COMMITS;
     if must_sync && !is_seeded(Bug::AckBeforeSync) {
         state.writer.sync()?;

@@ -10,8 +10,8 @@
 //! A commit is in memory before it is visible, and in the index only when no snapshot is older. So a
 //! reader looks into memory first and into the index second, and finds one moment.
 //!
-//! Threads: the callers' own do reads and commits; one writes the log, one syncs it on the clock where
-//! acks do not wait for that, one folds, one writes bases.
+//! Threads: the callers' own do reads and commits; one writes the log, one makes room for it ahead, one
+//! syncs it on the clock where acks do not wait for that, one folds, one writes bases.
 
 pub mod base;
 mod commit;
@@ -189,7 +189,7 @@ impl EmbeddedStore {
     /// The store failed.
     pub async fn folded(&self) -> Result<(), StoreError> {
         self.acked(self.visible()).await?;
-        let wanted = self.shared.foldable();
+        let wanted = self.shared.snapshots.needed();
         while self.shared.applied() < wanted {
             self.shared.ask_for_fold();
             self.shared.step().await?;

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use super::base::{CopyHeader, CopyWriter, Row};
 use super::disk::{Disk, DiskFile};
 use super::folder::Folder;
-use super::index::{Index, successor};
+use super::index::Index;
 use super::shared::Shared;
 use crate::bugs::{Bug, is_seeded};
-use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError};
+use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError, successor};
 
 /// How often the thread looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(100);
@@ -92,10 +92,8 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
     if !is_whole {
         return Ok(false);
     }
-    // The rows may be as new as that, but not newer than the log.
+    // The rows may be as new as that, and a base must not know what the log could lose.
     let end = shared.folded_through.load(Ordering::Acquire).max(start);
-    let end = end.min(shared.journal.last());
-    // A base must not know what the log could lose.
     while shared.journal.synced() < end && !is_seeded(Bug::BaseBeforeSync) {
         if shared.is_ending() {
             return Ok(false);
@@ -164,9 +162,9 @@ fn finish(
 
 /// Has everything folded that there is, so that the base stands for as much of the log as it can.
 fn fold_first(shared: &Shared) -> bool {
-    let wanted = shared.foldable();
+    let wanted = shared.snapshots.needed();
     while shared.applied() < wanted {
-        shared.wants_fold.store(true, Ordering::Release);
+        shared.ask_for_fold();
         if !shared.sleep(TICK / 4) {
             return false;
         }

@@ -155,12 +155,7 @@ fn redo(
     options: &EmbeddedOptions,
 ) -> Result<Recovered, RecoveryError> {
     let versions = Versions::new(options.cache_bytes);
-    let mut redo = Redo {
-        index: &index,
-        versions: &versions,
-        snapshots: all_seen(),
-        max_bytes: options.max_unfolded_bytes,
-    };
+    let mut redo = Redo::new(&index, &versions, options.max_unfolded_bytes);
     let disk = &**folder.disk();
     let end = log::scan(
         disk,
@@ -270,17 +265,13 @@ pub(super) struct Redo<'a> {
     max_bytes: usize,
 }
 
-/// Nobody looks at anything but the newest.
-fn all_seen() -> Snapshots {
-    Snapshots::new(Sequence::MAX, 0)
-}
-
 impl<'a> Redo<'a> {
     pub(super) fn new(index: &'a Index, versions: &'a Versions, max_bytes: usize) -> Self {
         Self {
             index,
             versions,
-            snapshots: all_seen(),
+            // Nobody looks at anything but the newest.
+            snapshots: Snapshots::new(Sequence::MAX, 0),
             max_bytes,
         }
     }

@@ -20,7 +20,7 @@ use super::versions::{Known, Versions};
 use super::{EmbeddedOptions, SyncPolicy, fold, rebase};
 use crate::bugs::{Bug, is_seeded};
 use crate::store::{
-    Clock, Entry, KeyRange, Millis, Page, PageLimit, ReadPoint, Sequence, StoreError,
+    Clock, Entry, KeyRange, Millis, Page, PageLimit, ReadPoint, Sequence, StoreError, successor,
 };
 
 /// An open store.
@@ -136,12 +136,6 @@ impl Shared {
 
     pub(super) fn applied(&self) -> Sequence {
         self.applied.load(Ordering::Acquire)
-    }
-
-    /// Every commit at or below may be in the index. The numbers that were skipped at the start are
-    /// none: no log would back an index or a base that claims them.
-    pub(super) fn foldable(&self) -> Sequence {
-        self.snapshots.needed().min(self.journal.last())
     }
 
     pub(super) fn base_start(&self) -> Sequence {
@@ -354,7 +348,7 @@ impl Shared {
             if is_reverse {
                 range.start = last.clone();
             } else {
-                range.end = super::index::successor(last);
+                range.end = successor(last);
             }
         }
         let known: Vec<(Bytes, Option<Entry>)> = keys
