@@ -184,10 +184,10 @@ settings! {
         "writes in memory that sled has not yet; beyond it writers wait, at a quarter of it sled gets them";
     fold_log_bytes: u64 = 96 << 20, "bytes",
         "log after which sled gets what it has not yet: what a restart reads again";
-    log_segment_bytes: u64 = 32 << 20, "bytes",
+    log_segment_bytes: u64 = 16 << 20, "bytes",
         "the length of the log's files, which are reserved ahead and removed whole";
-    base_log_bytes: u64 = 128 << 20, "bytes",
-        "log after which everything is copied into a new base, so that the log before it can go; the base's own length, if that is more";
+    base_log_bytes: u64 = 64 << 20, "bytes",
+        "log in sled after which everything is copied into a new base, so that the log can go; the base's own length, if that is more";
     max_write_wait_ms: u64 = 10_000, "ms",
         "how long a writer waits for the disk to keep up, before it is told `overloaded`";
     max_kept_log_bytes: u64 = 1 << 30, "bytes",

@@ -311,8 +311,12 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             attempt: 0,
         };
         let registry = core.registry.load_full();
-        if let Some(key) = point::key(context.command, &registry) {
-            let (outcome, gate, has_written) = point::run(&core, &registry, context, key).await;
+        if let Some((outcome, gate, _)) = point::peek(&core, &registry, context, self.last_seen) {
+            self.saw(gate, false);
+            return (outcome, gate);
+        }
+        if let Some(point) = point::written(context.command, &registry) {
+            let (outcome, gate, has_written) = point::run(&core, &registry, context, &point).await;
             self.saw(gate, has_written);
             return (outcome, gate);
         }

@@ -1,5 +1,6 @@
-//! Commands of one key that no hook sees: they are decided inside the store's commit section, on the
-//! newest value, and so they never conflict, however many clients write the key.
+//! Commands of one key that no hook sees. Those that write are decided inside the store's commit
+//! section, on the newest value, and so they never conflict, however many clients write the key. Those
+//! that read do without a snapshot where memory alone tells what they ask.
 
 use std::pin::pin;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -9,33 +10,85 @@ use luge_protocol::{Command, ErrorReply, HookCommand, Key};
 use super::{Context, Core, attempt, refusal};
 use crate::command::{self, CommandError, CommandLimits, Pending, Plan};
 use crate::function::{Registry, Runtime};
-use crate::store::{Decision, Entry, Evaluated, Millis, Sequence, Store, StoreError, Write};
+use crate::store::{
+    Decision, Entry, Evaluated, Millis, Peeked, Sequence, Store, StoreError, Target, Write,
+};
 use crate::transaction::{Keyspace, PointSnapshot, Transaction};
 
 /// What was decided: the plan that was carried out, or why not.
 type Decided = Result<Plan, CommandError>;
 
-/// The one key that the command writes, looks at before it writes it, and that no hook guards.
-pub(super) fn key<'a, M>(command: &'a Command<'a>, registry: &Registry<M>) -> Option<&'a Key<'a>> {
-    let (key, hook) = match command {
-        // Without a look at what is there, a write conflicts with nobody anyway.
+/// The one key that a command is about.
+pub(super) struct Point<'a> {
+    key: &'a Key<'a>,
+    /// Whether it looks at what is there.
+    looks: bool,
+}
+
+/// What a command writes, if that is one key, and no hook sees it.
+pub(super) fn written<'a, M>(
+    command: &'a Command<'a>,
+    registry: &Registry<M>,
+) -> Option<Point<'a>> {
+    let (key, hook, looks) = match command {
         Command::Set(set) => {
             let looks = set.condition.is_some()
                 || set.keep_ttl == Some(true)
                 || set.return_old == Some(true);
-            (looks.then_some(&set.key)?, HookCommand::Set)
+            (&set.key, HookCommand::Set, looks)
         }
-        Command::Incr(incr) => (&incr.key, HookCommand::Set),
-        Command::Expire(expire) => (&expire.key, HookCommand::Expire),
-        Command::Persist(persist) => (&persist.key, HookCommand::Expire),
+        Command::Incr(incr) => (&incr.key, HookCommand::Set, true),
+        Command::Expire(expire) => (&expire.key, HookCommand::Expire, true),
+        Command::Persist(persist) => (&persist.key, HookCommand::Expire, true),
         Command::Del(del) => match (&del.keys, &del.range) {
-            (Some(keys), None) if keys.len() == 1 => (keys.first()?, HookCommand::Del),
+            (Some(keys), None) if keys.len() == 1 => (keys.first()?, HookCommand::Del, true),
             _ => return None,
         },
         _ => return None,
     };
     let is_hooked = |hook| registry.is_hooked(hook, key);
-    (!is_hooked(hook) && !is_hooked(HookCommand::Get)).then_some(key)
+    let is_seen = is_hooked(hook) || looks && is_hooked(HookCommand::Get);
+    (!is_seen).then_some(Point { key, looks })
+}
+
+/// What a command reads, if that is one key, and there are no hooks of reads.
+fn read<'a, M>(command: &'a Command<'a>, registry: &Registry<M>) -> Option<&'a Key<'a>> {
+    if registry.has_hooks(HookCommand::Get) {
+        return None;
+    }
+    match command {
+        Command::Get(get) => Some(&get.key),
+        Command::Ttl(ttl) => Some(&ttl.key),
+        _ => None,
+    }
+}
+
+/// Answers a command that reads one key, if that takes no snapshot.
+pub(super) fn peek<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    registry: &Registry<R::Module>,
+    context: &Context<'_>,
+    last_seen: Sequence,
+) -> Option<attempt::Done> {
+    let key = read(context.command, registry)?;
+    if attempt::is_late(core, context) {
+        return None;
+    }
+    let key = Keyspace::Data.key(key);
+    let Peeked { sequence, entry } = core.store.peek(&key, last_seen)?;
+    let snapshot = PointSnapshot {
+        key,
+        entry,
+        sequence,
+        // It never expires, so the time does not matter.
+        now_ms: 0,
+    };
+    let (_, outcome) = decide(core, registry, context.command, snapshot);
+    Some(told(Evaluated {
+        committed: None,
+        seen: sequence,
+        outcome,
+    }))
 }
 
 /// Carries the command out. Answers the outcome, its gate, and whether something was written.
@@ -43,9 +96,9 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     registry: &Registry<R::Module>,
     context: &Context<'_>,
-    key: &[u8],
+    point: &Point<'_>,
 ) -> attempt::Done {
-    let place = Keyspace::Data.key(key);
+    let place = Keyspace::Data.key(point.key);
     let is_durable = attempt::is_durable(core, context, true);
     let _permit = core.coordinator.shared().await;
     if attempt::is_late(core, context) {
@@ -61,7 +114,12 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
         let (write, outcome) = decide(core, registry, context.command, snapshot);
         Decision { write, outcome }
     };
-    match core.store.evaluate(&place, is_durable, decide).await {
+    let target = Target {
+        key: &place,
+        looks: point.looks,
+        durable: is_durable,
+    };
+    match core.store.evaluate(target, decide).await {
         Ok(evaluated) => told(evaluated),
         Err(error) => (Err(refusal::store(&error)), 0, false),
     }

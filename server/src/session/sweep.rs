@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::function::Runtime;
-use crate::store::{Decision, Entry, Millis, Sequence, Store, StoreError, Write};
+use crate::store::{Decision, Entry, Millis, Sequence, Store, StoreError, Target, Write};
 
 use super::Core;
 
@@ -40,8 +40,13 @@ pub async fn sweep_once<S: Store, R: Runtime<S::Snapshot>>(
     let due = core.store.expired(MAX_KEYS).await?;
     for key in &due {
         let _permit = core.coordinator.shared().await;
-        // Nobody waits for it: should it be lost, it is done again.
-        core.store.evaluate(key, false, expire).await?;
+        let target = Target {
+            key,
+            looks: true,
+            // Nobody waits for it: should it be lost, it is done again.
+            durable: false,
+        };
+        core.store.evaluate(target, expire).await?;
     }
     Ok(due.len())
 }

@@ -14,7 +14,7 @@ use super::embedded::base::{CopyHeader, CopyWriter, Row};
 use super::{
     Backup, Clock, Commit, CommitOutcome, CommittedChanges, Decision, Entry, Evaluated, Feed,
     KeyRange, Millis, Page, PageLimit, ReadPoint, ReadSet, Sequence, Snapshot, Store, StoreError,
-    WriteSet,
+    Target, WriteSet,
 };
 use crate::bugs::{Bug, is_seeded};
 
@@ -142,8 +142,7 @@ impl Store for MemoryStore {
 
     async fn evaluate<T: Send>(
         &self,
-        key: &Bytes,
-        _durable: bool,
+        target: Target<'_>,
         mut decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
     ) -> Result<Evaluated<T>, StoreError> {
         let now_ms = self.shared.clock.now_ms();
@@ -151,10 +150,10 @@ impl Store for MemoryStore {
         state.check_open()?;
         state.stamp_ms = state.stamp_ms.max(now_ms);
         let seen = state.visible;
-        let newest = state.versions.get(key);
+        let newest = state.versions.get(target.key);
         let newest = newest.and_then(|versions| seen_at(versions, seen)).cloned();
         let Decision { write, outcome } = decide(newest, seen, state.stamp_ms);
-        let committed = write.map(|write| state.apply(vec![(key.clone(), write)]));
+        let committed = write.map(|write| state.apply(vec![(target.key.clone(), write)]));
         drop(state);
         if committed.is_some() {
             self.shared.visible.send_replace(committed);

@@ -108,6 +108,27 @@ pub enum CommitOutcome {
     Conflict,
 }
 
+/// What a commit of one key is about; see [`Store::evaluate`].
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The key.
+    pub key: &'a Bytes,
+    /// Whether the decision depends on what the key holds or on the time. Without, it may be given no
+    /// entry where there is one.
+    pub looks: bool,
+    /// As of [`Commit::durable`].
+    pub durable: bool,
+}
+
+/// One key as the newest acked commit left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peeked {
+    /// That commit.
+    pub sequence: Sequence,
+    /// What the key holds; it never expires.
+    pub entry: Option<Entry>,
+}
+
 /// What was decided on one key's newest entry.
 #[derive(Clone, Debug)]
 pub struct Decision<T> {
@@ -264,6 +285,14 @@ pub trait Store: Send + Sync + 'static {
         point: ReadPoint,
     ) -> impl Future<Output = Result<Self::Snapshot, StoreError>> + Send;
 
+    /// What the newest acked commit left under a key, where that can be told at once: without a disk,
+    /// without the time, and without a snapshot, which costs more than the look. `None` where it can't,
+    /// and where the commit `at_least` is not acked yet.
+    fn peek(&self, key: &[u8], at_least: Sequence) -> Option<Peeked> {
+        let _ = (key, at_least);
+        None
+    }
+
     /// Validates and applies a commit. While too much waits for the disk it waits before it has begun;
     /// once it has a sequence it is carried out, also if the caller stops waiting for it.
     ///
@@ -284,8 +313,7 @@ pub trait Store: Send + Sync + 'static {
     /// As of [`Store::commit`].
     fn evaluate<T: Send>(
         &self,
-        key: &Bytes,
-        durable: bool,
+        target: Target<'_>,
         decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
     ) -> impl Future<Output = Result<Evaluated<T>, StoreError>> + Send;
 

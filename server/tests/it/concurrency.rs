@@ -5,7 +5,7 @@ use luge_protocol::{ErrorCode, Reply};
 use luge_server::config::Config;
 use luge_server::store::embedded::disk::RealDisk;
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
-use luge_server::store::{Decision, Store, Write};
+use luge_server::store::{Decision, Store, Target, Write};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -139,13 +139,20 @@ fn a_decision_on_one_key_is_made_once_on_the_newest_value() {
     async fn contend<S: Store>(store: S, _clock: ManualClock) {
         let store = Arc::new(store);
         let key = Bytes::from_static(b"dn");
+        fn target(key: &Bytes) -> Target<'_> {
+            Target {
+                key,
+                looks: true,
+                durable: false,
+            }
+        }
         let mut tasks = JoinSet::new();
         for _ in 0..8 {
             let (store, key) = (Arc::clone(&store), key.clone());
             tasks.spawn(async move {
                 for _ in 0..50 {
                     let mut decisions = 0;
-                    let evaluated = store.evaluate(&key, false, |entry, newest, _| {
+                    let evaluated = store.evaluate(target(&key), |entry, newest, _| {
                         decisions += 1;
                         let before = entry.map_or(0, |entry| {
                             assert!(entry.version <= newest, "it is from the future");
@@ -167,7 +174,7 @@ fn a_decision_on_one_key_is_made_once_on_the_newest_value() {
             });
         }
         join(tasks).await;
-        let last = store.evaluate(&key, false, |entry, _, _| Decision {
+        let last = store.evaluate(target(&key), |entry, _, _| Decision {
             write: None,
             outcome: u64::from_be_bytes(entry.unwrap().value[..].try_into().unwrap()),
         });

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use luge_server::store::{
-    Commit, CommitOutcome, ReadPoint, Sequence, Store, Write, WriteSet, value,
+    CommitOutcome, Decision, ReadPoint, Sequence, Store, Target, Write, value,
 };
 use luge_server::transaction::{TimeToLive, Transaction, WriteLimits};
 use tokio::runtime::Runtime;
@@ -46,16 +46,18 @@ fn write(
         value: value(&content),
         expires_ms: 0,
     };
-    let snapshot = now(runtime, store.begin(ReadPoint::Newest)).expect("it begins");
-    let commit = Commit {
-        writes: WriteSet::from([(Bytes::from(place), put)]),
+    let target = Target {
+        key: &Bytes::from(place),
+        looks: false,
         durable,
-        ..Commit::default()
     };
-    match now(runtime, store.commit(snapshot, commit)).expect("it commits") {
-        CommitOutcome::Committed(sequence) => sequence,
-        CommitOutcome::Conflict => unreachable!("it has read nothing"),
-    }
+    let mut put = Some(put);
+    let written = store.evaluate(target, |_, _, _| Decision {
+        write: put.take(),
+        outcome: (),
+    });
+    let written = now(runtime, written).expect("it commits");
+    written.committed.expect("it was written")
 }
 
 /// Writers that pipeline, for a time. `next` gives each write its key. Answers writes a second.

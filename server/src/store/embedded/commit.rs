@@ -22,7 +22,7 @@ use super::versions::Version;
 use crate::bugs::{Bug, is_seeded};
 use crate::store::{
     Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, ReadSet, Sequence,
-    StoreError, Write,
+    StoreError, Target, Write,
 };
 
 /// Commits for the log, in order.
@@ -45,12 +45,20 @@ pub(super) const MAX_PENDING_BYTES: usize = 8 << 20;
 /// moment before.
 const MAX_RECENT_KEYS: usize = 1024;
 
+/// Versions that a commit replaced. Their memory is given back once the next commit may begin; those of
+/// a large commit, which are more than there are places for, before.
+#[derive(Default)]
+struct Garbage {
+    kept: [Option<Version>; 4],
+    count: usize,
+}
+
 /// What the commit section did with what it was given.
 pub(super) enum Attempted<Given, Done> {
     Done(Done),
     /// Too much waits for the log's thread already.
     Crowded(Given),
-    /// What the index has of the key is needed first.
+    /// What the index has of the key is needed first, or that the log covers the time.
     Unknown,
 }
 
@@ -193,6 +201,17 @@ impl Sequencer {
     }
 }
 
+impl Garbage {
+    fn keep(&mut self, version: Option<Version>) {
+        if version.is_some()
+            && let Some(place) = self.kept.get_mut(self.count)
+        {
+            *place = version;
+            self.count += 1;
+        }
+    }
+}
+
 impl State {
     fn remember(&mut self, sequence: Sequence, key: &[u8]) {
         if self.recent.len() >= MAX_RECENT_KEYS
@@ -243,12 +262,13 @@ impl Shared {
             self.snapshots.check(snapshot)?;
             return Ok(Attempted::Done(CommitOutcome::Conflict));
         }
+        let mut garbage = Garbage::default();
         let mut state = self.sequencer.lock();
         state.check()?;
         if state.is_crowded() {
             return Ok(Attempted::Crowded(commit));
         }
-        let stamp_ms = self.snapshots.start_commit(self.clock.now_ms());
+        let (stamp_ms, _) = self.snapshots.start_commit(self.clock.now_ms());
         match self.is_unchanged(&state, &commit.reads, snapshot, moment, stamp_ms) {
             Ok(true) => {}
             changed => {
@@ -256,43 +276,50 @@ impl Shared {
                 return changed.map(|_| Attempted::Done(CommitOutcome::Conflict));
             }
         }
-        let applied = self.apply(&mut state, commit.writes, stamp_ms, commit.durable);
+        let applied = self.apply(
+            &mut state,
+            commit.writes,
+            stamp_ms,
+            commit.durable,
+            &mut garbage,
+        );
         applied.map(|sequence| Attempted::Done(CommitOutcome::Committed(sequence)))
     }
 
     /// Decides on one key's newest entry, and writes what was decided, as one step. `found` is what
-    /// the index had while the snapshot was open, if it was asked.
+    /// the index had while this snapshot was open, if it was asked.
     pub(super) fn evaluate<T>(
         &self,
-        snapshot: Sequence,
-        key: &Bytes,
-        found: Option<Option<Entry>>,
-        is_durable: bool,
+        target: Target<'_>,
+        found: Option<(Sequence, Option<Entry>)>,
         decide: &mut impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T>,
     ) -> Result<Attempted<(), Evaluated<T>>, StoreError> {
+        self.versions.approach(target.key);
+        let mut garbage = Garbage::default();
         let mut state = self.sequencer.lock();
         state.check()?;
         if state.is_crowded() {
             return Ok(Attempted::Crowded(()));
         }
-        // What memory has is the newest. Where it has nothing, nothing was written since the snapshot,
-        // if that was open until after the look: behind one that is given up, entries are folded.
-        let current = match (self.versions.newest(key), found) {
-            (Some(_), Some(found)) if is_seeded(Bug::DecideOnAcked) => found,
-            (Some(newest), _) => newest.entry(),
-            (None, Some(found)) => {
-                self.snapshots.check(snapshot)?;
-                found
-            }
-            (None, None) => return Ok(Attempted::Unknown),
+        let current = match target.looks {
+            true => match self.current(target.key, found)? {
+                Some(current) => current,
+                None => return Ok(Attempted::Unknown),
+            },
+            false => None,
         };
-        let stamp_ms = self.snapshots.start_commit(self.clock.now_ms());
+        let (stamp_ms, is_covered) = self.snapshots.start_commit(self.clock.now_ms());
+        if target.looks && !is_covered {
+            // What it decides may tell the time, also where it writes nothing.
+            self.snapshots.give_up();
+            return Ok(Attempted::Unknown);
+        }
         let seen = state.last;
         let Decision { write, outcome } = decide(current, seen, stamp_ms);
         let committed = match write {
             Some(write) => {
-                let writes = [(key.clone(), write)];
-                Some(self.apply(&mut state, writes, stamp_ms, is_durable)?)
+                let writes = [(target.key.clone(), write)];
+                Some(self.apply(&mut state, writes, stamp_ms, target.durable, &mut garbage)?)
             }
             None => {
                 self.snapshots.give_up();
@@ -304,6 +331,26 @@ impl Shared {
             seen,
             outcome,
         }))
+    }
+
+    /// What a key holds now, with the commit section to oneself; `None` where the index must be asked.
+    fn current(
+        &self,
+        key: &Bytes,
+        found: Option<(Sequence, Option<Entry>)>,
+    ) -> Result<Option<Option<Entry>>, StoreError> {
+        // What memory has is the newest. Where it has nothing, nothing was written since the snapshot,
+        // if that was open until after the look: behind one that is given up, entries are folded.
+        Ok(match (self.versions.newest(key), found) {
+            (Some(_), Some((_, found))) if is_seeded(Bug::DecideOnAcked) => Some(found),
+            (Some(_), None) if is_seeded(Bug::DecideOnAcked) => None,
+            (Some(newest), _) => Some(newest.entry()),
+            (None, Some((snapshot, found))) => {
+                self.snapshots.check(snapshot)?;
+                Some(found)
+            }
+            (None, None) => None,
+        })
     }
 
     /// Whether what was read still holds. Ranges are validated up to `moment` already.
@@ -346,6 +393,7 @@ impl Shared {
         writes: impl AsRef<[(Bytes, Write)]> + IntoIterator<Item = (Bytes, Write)>,
         stamp_ms: Millis,
         is_durable: bool,
+        garbage: &mut Garbage,
     ) -> Result<Sequence, StoreError> {
         let sequence = state.last + 1;
         let changes = writes.as_ref().iter();
@@ -356,7 +404,7 @@ impl Shared {
         }
         let views = self.snapshots.views();
         for (key, write) in writes {
-            self.versions.put(&key, version(write, sequence), &views);
+            garbage.keep(self.versions.put(&key, version(write, sequence), &views));
             state.remember(sequence, &key);
         }
         state.last = sequence;

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::base::{CopyHeader, CopyWriter};
 use super::log::{BlockHead, Change, Commits, LogReader, ReadError};
 use super::rebase::copy_rows;
-use super::shared::{Acks, Shared};
+use super::shared::Shared;
 use crate::store::{Backup, CommittedChanges, Feed, Sequence, StoreError, Write};
 
 /// Bytes of log that are read at once for a feed.
@@ -34,7 +34,6 @@ struct Pin {
 /// What was committed, from the log.
 pub struct EmbeddedFeed {
     pin: Pin,
-    acks: watch::Receiver<Acks>,
     after: Sequence,
     /// Gone while it is read with.
     reader: Option<LogReader>,
@@ -73,7 +72,6 @@ impl Drop for Pin {
 
 impl EmbeddedFeed {
     pub(super) fn new(shared: Arc<Shared>, after: Option<Sequence>) -> Result<Self, StoreError> {
-        let acks = shared.acks.subscribe();
         let after = after.unwrap_or_else(|| shared.snapshots.acked());
         // Before the log is looked at, so that what is found there stays.
         let pin = Pin::new(Arc::clone(&shared), after);
@@ -84,7 +82,6 @@ impl EmbeddedFeed {
         let reader = pin.reader(after)?;
         Ok(Self {
             pin,
-            acks,
             after,
             reader: Some(reader),
         })
@@ -95,13 +92,8 @@ impl Feed for EmbeddedFeed {
     async fn next(&mut self) -> Result<Vec<CommittedChanges>, StoreError> {
         loop {
             let after = self.after;
-            let settled = self
-                .acks
-                .wait_for(|acks| acks.acked > after || acks.failure.is_some() || acks.is_closed)
-                .await
-                .map(|acks| acks.clone());
+            let settled = self.pin.shared.acks.reached(after.saturating_add(1)).await;
             let ended = || StoreError::Unavailable("the store is closed".to_owned());
-            let settled = settled.map_err(|_| ended())?;
             if settled.acked <= after {
                 return Err(settled.failure.map_or_else(ended, StoreError::Unavailable));
             }

@@ -14,8 +14,7 @@ use super::versions::Unfolded;
 use crate::bugs::{Bug, is_seeded};
 use crate::store::{Sequence, StoreError};
 
-/// Keys that are folded in one go: few, since a commit that adds a key to the order waits for the end
-/// of a go.
+/// Keys that are folded in one go: few, so that who waits for room is let in soon.
 const BATCH_KEYS: usize = 128;
 
 /// How often the thread looks whether there is something to do.
@@ -26,11 +25,13 @@ const MAX_IDLE_TICKS: u32 = 250;
 
 /// The fold's thread.
 pub(super) fn run(shared: &Shared) {
-    let mut folded_at = shared.journal.position();
+    // What a kill left in the log counts as well.
+    let mut folded_at = 0;
     let mut ticks = 0;
     while shared.sleep(TICK) {
         ticks += 1;
         tick(shared);
+        shared.versions.merge_runs();
         let is_asked = shared.wants_fold.swap(false, Ordering::AcqRel);
         let position = shared.journal.position();
         let is_due = position - folded_at >= shared.options.fold_log_bytes
@@ -64,6 +65,7 @@ fn tick(shared: &Shared) {
 
 /// Goes once over everything that is unfolded.
 fn pass(shared: &Shared) -> Result<(), StoreError> {
+    let position = shared.journal.position();
     let floor = shared.snapshots.needed();
     if shared.applied() == floor {
         return Ok(());
@@ -71,22 +73,22 @@ fn pass(shared: &Shared) -> Result<(), StoreError> {
     if is_seeded(Bug::NoteAppliedTooEarly) {
         note(shared, floor)?;
     }
-    let mut cursor = None;
-    loop {
-        let keys = shared.versions.unfolded_behind(cursor.as_ref(), BATCH_KEYS);
-        let Some(last) = keys.last() else { break };
-        cursor = Some(last.clone());
+    let unfolded = shared.versions.begin_pass();
+    for keys in unfolded.keys.chunks(BATCH_KEYS) {
         let needed = match is_seeded(Bug::FoldAboveOldestSnapshot) {
             true => shared.snapshots.visible(),
             false => shared.snapshots.needed(),
         };
-        fold(shared, &keys, needed)?;
+        fold(shared, keys, needed)?;
         if shared.is_ending() {
             // What is not folded now is taken from the log at the next start.
             return Ok(());
         }
     }
-    note(shared, floor)
+    shared.versions.finish_pass(unfolded);
+    note(shared, floor)?;
+    shared.applied_position.store(position, Ordering::Release);
+    Ok(())
 }
 
 /// Folds these keys as far as `needed`.

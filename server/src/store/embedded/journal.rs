@@ -47,7 +47,7 @@ pub(super) struct Journal {
 
 struct State {
     writer: LogWriter,
-    /// Bytes of commits since the start.
+    /// Bytes that the log had at the start, and of commits since.
     position: u64,
     stamp_ms: Millis,
     lease_ms: Millis,
@@ -58,8 +58,8 @@ struct State {
 impl Journal {
     pub(super) fn new(writer: LogWriter, stamp_ms: Millis) -> Self {
         let state = State {
+            position: writer.bytes(),
             writer,
-            position: 0,
             stamp_ms,
             lease_ms: 0,
             is_preparing: false,
@@ -81,7 +81,7 @@ impl Journal {
         (state.writer.bytes(), state.writer.first())
     }
 
-    /// Bytes of commits since the start.
+    /// Bytes that the log had at the start, and of commits since: never less than before.
     pub(super) fn position(&self) -> u64 {
         self.lock().position
     }

@@ -4,6 +4,7 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -21,8 +22,8 @@ pub(super) enum Key {
         /// The key, and zeros.
         bytes: [u8; INLINE_BYTES],
     },
-    /// A long one.
-    Boxed(Box<[u8]>),
+    /// A long one. It stands in several places, all of which share it.
+    Shared(Arc<[u8]>),
 }
 
 impl Key {
@@ -30,7 +31,7 @@ impl Key {
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Self::Inline { .. } => 0,
-            Self::Boxed(bytes) => bytes.len(),
+            Self::Shared(bytes) => bytes.len(),
         }
     }
 
@@ -41,7 +42,7 @@ impl Key {
 
 impl From<&[u8]> for Key {
     fn from(key: &[u8]) -> Self {
-        inline(key).unwrap_or_else(|| Self::Boxed(key.into()))
+        inline(key).unwrap_or_else(|| Self::Shared(key.into()))
     }
 }
 
@@ -58,7 +59,7 @@ impl Deref for Key {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Inline { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
-            Self::Boxed(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! Threads: the callers' own do reads and commits; one writes the log, one makes room for it ahead, one
 //! syncs it on the clock where acks do not wait for that, one folds, one writes bases.
 
+mod acks;
 pub mod base;
 mod commit;
 pub mod disk;
@@ -25,6 +26,7 @@ mod index;
 mod journal;
 mod key;
 pub mod log;
+mod order;
 mod rebase;
 mod recovery;
 mod shared;
@@ -45,7 +47,7 @@ use self::snapshots::Begun;
 use self::versions::Known;
 use super::{
     Clock, Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, Page, PageLimit,
-    ReadPoint, Sequence, Snapshot, Store, StoreError,
+    Peeked, ReadPoint, Sequence, Snapshot, Store, StoreError, Target,
 };
 use crate::bugs::{Bug, is_seeded};
 
@@ -92,7 +94,7 @@ pub struct EmbeddedOptions {
     pub max_write_wait: Duration,
     /// The length of the log's files, in bytes.
     pub log_segment_bytes: u64,
-    /// Bytes of log, or the base's own if that is more, at which a new base is written.
+    /// Bytes of log that are folded, or the base's own if that is more, at which a new base is written.
     pub base_log_bytes: u64,
     /// Bytes of log that may be kept for a backup or a watcher that reads it.
     pub max_kept_log_bytes: u64,
@@ -127,8 +129,8 @@ impl Default for EmbeddedOptions {
             fold_log_bytes: 96 << 20,
             max_unfolded_bytes: 256 << 20,
             max_write_wait: Duration::from_secs(10),
-            log_segment_bytes: 32 << 20,
-            base_log_bytes: 128 << 20,
+            log_segment_bytes: 16 << 20,
+            base_log_bytes: 64 << 20,
             max_kept_log_bytes: 1 << 30,
             min_free_bytes: 256 << 20,
             boot: boot(),
@@ -228,6 +230,15 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn peek(&self, key: &[u8], at_least: Sequence) -> Option<Peeked> {
+        let sequence = self.shared.snapshots.acked();
+        if at_least > sequence {
+            return None;
+        }
+        let entry = self.shared.versions.peek(key, sequence)?;
+        Some(Peeked { sequence, entry })
+    }
+
     async fn commit(
         &self,
         snapshot: EmbeddedSnapshot,
@@ -250,15 +261,20 @@ impl Store for EmbeddedStore {
 
     async fn evaluate<T: Send>(
         &self,
-        key: &Bytes,
-        durable: bool,
+        target: Target<'_>,
         mut decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
     ) -> Result<Evaluated<T>, StoreError> {
         loop {
             // Before the snapshot, which would hold up the fold that makes room.
             self.shared.admit().await?;
+            match self.shared.evaluate(target, None, &mut decide)? {
+                Attempted::Done(evaluated) => return Ok(evaluated),
+                Attempted::Crowded(()) => continue,
+                Attempted::Unknown => {}
+            }
+            // The index must be asked, or the log must cover the time.
             let snapshot = self.begin(decision_point()).await?;
-            match snapshot.evaluate(key, durable, &mut decide) {
+            match snapshot.evaluate(target, &mut decide) {
                 Ok(Attempted::Done(evaluated)) => return Ok(evaluated),
                 // Nothing was decided yet, and a fresh snapshot may do: only the order of commits
                 // tells what the key holds, and that asks for no certain one.
@@ -341,18 +357,16 @@ impl EmbeddedSnapshot {
     /// Decides on a key's newest entry. This snapshot is there for what the index may be asked.
     fn evaluate<T>(
         &self,
-        key: &Bytes,
-        is_durable: bool,
+        target: Target<'_>,
         decide: &mut impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T>,
     ) -> Result<Attempted<(), Evaluated<T>>, StoreError> {
-        let found = match self.shared.versions.newest(key) {
-            Some(_) if is_seeded(Bug::DecideOnAcked) => Some(self.find(key)?),
-            Some(_) => None,
-            None => Some(self.read_index(key)?),
+        let found = match self.shared.versions.newest(target.key) {
+            Some(_) if is_seeded(Bug::DecideOnAcked) => self.find(target.key)?,
+            Some(_) => return self.shared.evaluate(target, None, decide),
+            None => self.read_index(target.key)?,
         };
-        let sequence = self.begun.sequence;
-        self.shared
-            .evaluate(sequence, key, found, is_durable, decide)
+        let found = Some((self.begun.sequence, found));
+        self.shared.evaluate(target, found, decide)
     }
 
     /// What the index has of a key, for a key that memory does not have. It is kept in memory.

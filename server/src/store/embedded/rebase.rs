@@ -41,10 +41,11 @@ const UNFINISHED: &str = "unfinished";
 /// The thread that writes bases.
 pub(super) fn run(shared: &Shared) {
     while shared.sleep(TICK) {
-        let (log_bytes, _) = shared.journal.extent();
-        let base_bytes = shared.base_bytes.load(Ordering::Relaxed);
-        let is_due = log_bytes >= shared.options.base_log_bytes.max(base_bytes);
-        if !is_due && !shared.wants_base.swap(false, Ordering::AcqRel) {
+        let is_asked = shared.wants_base.swap(false, Ordering::AcqRel);
+        if is_asked && !fold_first(shared) {
+            return;
+        }
+        if !is_asked && !is_due(shared) {
             continue;
         }
         match write_base(shared) {
@@ -65,11 +66,17 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
+/// Whether a base would stand for so much log that it is worth its length. What is not folded yet does
+/// not count, so that a base follows a fold and does not ask for one more.
+fn is_due(shared: &Shared) -> bool {
+    let applied = shared.applied_position.load(Ordering::Acquire);
+    let based = shared.base_position.load(Ordering::Acquire);
+    let least = shared.options.base_log_bytes;
+    applied.saturating_sub(based) >= least.max(shared.base_bytes.load(Ordering::Relaxed))
+}
+
 /// Writes a base; answers whether it became one.
 fn write_base(shared: &Shared) -> io::Result<bool> {
-    if !fold_first(shared) {
-        return Ok(false);
-    }
     let folder = shared.folder.base();
     let disk = shared.folder.disk();
     let unfinished = folder.join(UNFINISHED);
@@ -77,6 +84,8 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
         disk.remove(&unfinished)?;
     }
     check_room(shared)?;
+    // The commit is loaded behind its place: so it is no older than that.
+    let position = shared.applied_position.load(Ordering::Acquire);
     let start = shared.applied();
     let (stamp_ms, _) = shared.snapshots.times();
     let header = CopyHeader {
@@ -102,6 +111,7 @@ fn write_base(shared: &Shared) -> io::Result<bool> {
     }
     let bytes = finish(&**disk, &folder, start, copy, end)?;
     shared.base_bytes.store(bytes, Ordering::Relaxed);
+    shared.base_position.store(position, Ordering::Release);
     shared.base_start.store(start, Ordering::Release);
     shared.bases.fetch_add(1, Ordering::AcqRel);
     Ok(true)

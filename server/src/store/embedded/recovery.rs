@@ -6,8 +6,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use super::acks::Acks;
 use super::base::{CopyEnd, CopyError, CopyReader, Frame, Rows};
 use super::commit::Sequencer;
 use super::disk::{Disk, DiskFile};
@@ -17,7 +18,7 @@ use super::index::{Index, Progress};
 use super::journal::Journal;
 use super::log::{self, BlockHead, Change, Commits, LogEnd, LogError, LogOptions, LogWriter};
 use super::rebase::newest_base;
-use super::shared::{Acks, Ending, Shared};
+use super::shared::{Ending, Shared};
 use super::snapshots::Snapshots;
 use super::versions::{Unfolded, Version, Versions};
 use super::{EmbeddedOptions, SKIP_AFTER_UNCLEAN_STOP};
@@ -210,10 +211,6 @@ fn start(
     let journal = Journal::new(writer, stamp_ms);
     let sequence = begin_run(&folder, &journal, &end).map_err(log_error)?;
     folder.claim()?;
-    let acks = Acks {
-        acked: sequence,
-        ..Acks::default()
-    };
     Ok(Shared {
         id: folder.id(),
         options,
@@ -224,11 +221,13 @@ fn start(
         snapshots: Snapshots::new(sequence, stamp_ms),
         sequencer: Sequencer::new(sequence),
         journal,
-        acks: watch::Sender::new(acks),
+        acks: Acks::new(sequence),
         applied: AtomicU64::new(applied),
+        applied_position: AtomicU64::new(0),
         folded_through: AtomicU64::new(end.last),
         base_start: AtomicU64::new(base.map_or(0, |base| base.start)),
         base_bytes: AtomicU64::new(base.map_or(0, |base| base.bytes)),
+        base_position: AtomicU64::new(0),
         is_index_doubtful: AtomicBool::new(false),
         is_full: AtomicBool::new(false),
         swept: Mutex::new(None),
@@ -321,11 +320,8 @@ impl<'a> Redo<'a> {
     /// Takes everything to the index.
     pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
         const BATCH_KEYS: usize = 1024;
-        loop {
-            let keys = self.versions.unfolded_behind(None, BATCH_KEYS);
-            if keys.is_empty() {
-                return Ok(());
-            }
+        let unfolded = self.versions.begin_pass();
+        for keys in unfolded.keys.chunks(BATCH_KEYS) {
             let batch: Vec<Unfolded> = keys
                 .iter()
                 .filter_map(|key| self.versions.to_fold(key, Sequence::MAX))
@@ -333,6 +329,8 @@ impl<'a> Redo<'a> {
             self.index.fold_ordered(batch.iter().map(Unfolded::parts))?;
             self.versions.folded(&batch);
         }
+        self.versions.finish_pass(unfolded);
+        Ok(())
     }
 }
 

@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use super::acks::Acks;
 use super::commit::{MAX_PENDING_BYTES, Sequencer};
 use super::folder::{Folder, FolderError};
 use super::index::{Index, IndexPage};
@@ -35,13 +36,17 @@ pub(super) struct Shared {
     pub(super) snapshots: Snapshots,
     pub(super) sequencer: Sequencer,
     pub(super) journal: Journal,
-    pub(super) acks: watch::Sender<Acks>,
+    pub(super) acks: Acks,
     /// Every commit at or below is in the index.
     pub(super) applied: AtomicU64,
+    /// Where the log was, at the least, when everything up to there was in the index.
+    pub(super) applied_position: AtomicU64,
     /// No row of the index is newer.
     pub(super) folded_through: AtomicU64,
     pub(super) base_start: AtomicU64,
     pub(super) base_bytes: AtomicU64,
+    /// Where the log was, at the most, at the commit that the base starts behind.
+    pub(super) base_position: AtomicU64,
     pub(super) is_index_doubtful: AtomicBool,
     /// The disk has no room.
     pub(super) is_full: AtomicBool,
@@ -61,15 +66,6 @@ pub(super) struct Shared {
     pub(super) ending: Ending,
     /// The sequences behind which readers of the log still need it.
     pub(super) readers: Mutex<BTreeMap<u64, Sequence>>,
-}
-
-/// How far the log is, for who waits.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Acks {
-    pub(super) acked: Sequence,
-    /// Why nothing more will be acked.
-    pub(super) failure: Option<String>,
-    pub(super) is_closed: bool,
 }
 
 /// Counts one who waits, for as long as it does: a request may go away while it waits.
@@ -152,10 +148,10 @@ impl Shared {
         if self.is_full.load(Ordering::Acquire) {
             return Err(StoreError::Storage("the disk has no room".to_owned()));
         }
-        let acks = self.acks.borrow();
-        match &acks.failure {
-            Some(failure) => Err(StoreError::Unavailable(failure.clone())),
-            None if acks.is_closed => Err(StoreError::Unavailable("it is closed".to_owned())),
+        let settled = self.acks.settled();
+        match settled.failure {
+            Some(failure) => Err(StoreError::Unavailable(failure)),
+            None if settled.is_closed => Err(StoreError::Unavailable("it is closed".to_owned())),
             None => Ok(()),
         }
     }
@@ -222,7 +218,7 @@ impl Shared {
     /// Everything at or below is as durable as it was asked to be.
     pub(super) fn ack(&self, sequence: Sequence) {
         self.snapshots.ack(sequence);
-        self.acks.send_modify(|acks| acks.acked = sequence);
+        self.acks.ack(sequence);
         self.room.notify_waiters();
         if self.is_waiting_for_time() {
             self.time.notify_waiters();
@@ -233,15 +229,11 @@ impl Shared {
         if self.snapshots.acked() >= sequence {
             return Ok(());
         }
-        let mut acks = self.acks.subscribe();
-        let settled = acks
-            .wait_for(|acks| acks.acked >= sequence || acks.failure.is_some() || acks.is_closed)
-            .await
-            .map_err(|_| StoreError::UnknownOutcome("the store ended".to_owned()))?;
+        let settled = self.acks.reached(sequence).await;
         if settled.acked >= sequence {
             return Ok(());
         }
-        let why = settled.failure.clone();
+        let why = settled.failure;
         let why = why.unwrap_or_else(|| "the store is closed".to_owned());
         Err(StoreError::UnknownOutcome(why))
     }
@@ -253,8 +245,7 @@ impl Shared {
         self.snapshots.fail();
         // The index may have commits that the log turns out to have lost.
         self.note_doubt();
-        self.acks
-            .send_modify(|acks| acks.failure = Some(failure.to_owned()));
+        self.acks.fail(failure);
         // Reads go on, and nothing that comes after them has a stamp.
         self.extend_lease(Millis::MAX);
         self.room.notify_waiters();
@@ -462,7 +453,7 @@ impl Threads {
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         join(others.drain(..));
         if is_first {
-            shared.acks.send_modify(|acks| acks.is_closed = true);
+            shared.acks.close();
             shared.room.notify_waiters();
         }
     }
@@ -470,7 +461,7 @@ impl Threads {
     /// Ends the threads, and leaves everything on disk and in order.
     pub(super) fn close(&self, shared: &Shared) -> Result<(), StoreError> {
         self.end(shared);
-        if let Some(failure) = shared.acks.borrow().failure.clone() {
+        if let Some(failure) = shared.acks.settled().failure {
             return Err(StoreError::Unavailable(failure));
         }
         let storage = |error: io::Error| StoreError::Storage(error.to_string());

@@ -144,12 +144,13 @@ impl Snapshots {
         Ok(())
     }
 
-    /// The stamp of a commit that is about to be made. To be followed by a `publish` or a `give_up`.
-    pub(super) fn start_commit(&self, clock_ms: Millis) -> Millis {
+    /// The stamp of a commit that is about to be made, and whether the log covers it. To be followed by
+    /// a `publish` or a `give_up`.
+    pub(super) fn start_commit(&self, clock_ms: Millis) -> (Millis, bool) {
         let mut published = self.lock();
         published.stamp_ms = published.stamp_ms.max(clock_ms);
         published.is_committing = true;
-        published.stamp_ms
+        (published.stamp_ms, published.stamp_ms <= published.lease_ms)
     }
 
     /// Makes a commit visible.

@@ -18,12 +18,13 @@ use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::key::Key;
+use super::order::{Order, Pass};
 use super::snapshots::Views;
 use crate::bugs::{Bug, is_seeded};
 use crate::store::{Entry, KeyRange, Millis, Sequence};
@@ -96,7 +97,7 @@ pub(super) struct Versions {
     hasher: DefaultHashBuilder,
     shards: Box<[Mutex<Shard>]>,
     /// Keys of unfolded slots.
-    order: RwLock<BTreeSet<Key>>,
+    order: Order,
     /// Unfolded slots that expire, by when.
     expiring: Mutex<BTreeSet<(Millis, Key)>>,
     max_cached_bytes: usize,
@@ -161,6 +162,13 @@ impl Slot {
         }
     }
 
+    fn touch(&mut self) {
+        // Most are touched already, and a write would take the line from other readers.
+        if !self.is_touched {
+            self.is_touched = true;
+        }
+    }
+
     fn bytes(&self) -> usize {
         SLOT_BYTES + self.key.heap_bytes() + self.newest.bytes()
     }
@@ -185,10 +193,12 @@ impl Slot {
 impl Versions {
     pub(super) fn new(max_cached_bytes: usize) -> Self {
         let shards = (max_cached_bytes / SHARD_CACHE_BYTES).clamp(MIN_SHARDS, MAX_SHARDS);
+        // So that a mask finds the part, and no division.
+        let shards = shards.next_power_of_two();
         Self {
             hasher: DefaultHashBuilder::default(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            order: RwLock::default(),
+            order: Order::default(),
             expiring: Mutex::default(),
             max_cached_bytes: max_cached_bytes / shards,
             unfolded_bytes: AtomicUsize::new(0),
@@ -212,16 +222,22 @@ impl Versions {
         let Some(slot) = shard.find(hash, key) else {
             return Known::InIndex;
         };
-        // Most are touched already, and a write would take the line from other readers.
-        if !slot.is_touched {
-            slot.is_touched = true;
-        }
+        slot.touch();
         match slot.seen_at(snapshot) {
             Some(version) => Known::Seen(version.entry()),
             // Nothing older can be read, so the key was not there.
             None if slot.is_whole => Known::Seen(None),
             None => Known::InIndex,
         }
+    }
+
+    /// What a key holds, if its newest version is not above the sequence and never expires.
+    pub(super) fn peek(&self, key: &[u8], sequence: Sequence) -> Option<Option<Entry>> {
+        let (hash, mut shard) = self.shard(key);
+        let slot = shard.find(hash, key)?;
+        slot.touch();
+        let newest = &slot.newest;
+        (newest.sequence <= sequence && newest.expires_ms == 0).then(|| newest.entry())
     }
 
     /// The newest version of a key, if the memory has it.
@@ -241,7 +257,7 @@ impl Versions {
         if range.is_empty() {
             return false;
         }
-        // A few at a time: a commit that adds a key waits while they are read.
+        // A few at a time: most ranges that were written to show it at once.
         const STEP_KEYS: usize = 512;
         let (mut start, end) = (range.start.clone(), Bound::Excluded(&range.end[..]));
         let mut is_first = true;
@@ -250,10 +266,7 @@ impl Versions {
                 true => Bound::Included(&start[..]),
                 false => Bound::Excluded(&start[..]),
             };
-            let order = self.read_order();
-            let keys = order.range::<[u8], _>((from, end)).take(STEP_KEYS);
-            let keys: Vec<Key> = keys.cloned().collect();
-            drop(order);
+            let keys = self.order.keys((from, end), false, STEP_KEYS);
             if keys.iter().any(|key| self.newest_sequence(key) > snapshot) {
                 return true;
             }
@@ -265,28 +278,32 @@ impl Versions {
         }
     }
 
-    /// Unfolded keys of the range in the scan's order, at most `limit`; and whether that is all.
+    /// The range's keys that may be unfolded, in the scan's order, at most `limit`; and whether that is
+    /// all.
     pub(super) fn unfolded_keys(
         &self,
         range: &KeyRange,
         is_reverse: bool,
         limit: usize,
     ) -> (Vec<Bytes>, bool) {
-        let order = self.read_order();
-        let keys = order.range::<[u8], _>(bounds(range));
-        let mut taken: Vec<Bytes> = if is_reverse {
-            keys.rev().take(limit + 1).map(Key::to_bytes).collect()
-        } else {
-            keys.take(limit + 1).map(Key::to_bytes).collect()
-        };
-        drop(order);
-        let is_all = taken.len() <= limit;
-        taken.truncate(limit);
-        (taken, is_all)
+        let keys = self.order.keys(bounds(range), is_reverse, limit + 1);
+        let is_all = keys.len() <= limit;
+        let keys = keys.iter().take(limit).map(Key::to_bytes);
+        (keys.collect(), is_all)
     }
 
-    /// Puts a new version on top. The caller is the only writer.
-    pub(super) fn put(&self, key: &[u8], version: Version, views: &Views<'_>) {
+    /// Brings what memory has of a key near the processor: a writer who does that first waits for memory
+    /// before it has the commit section, and not in it.
+    pub(super) fn approach(&self, key: &[u8]) {
+        let (hash, mut shard) = self.shard(key);
+        if let Some(slot) = shard.find(hash, key) {
+            slot.touch();
+        }
+    }
+
+    /// Puts a new version on top. The caller is the only writer. Answers what need not be kept, to be
+    /// dropped where it holds nobody up.
+    pub(super) fn put(&self, key: &[u8], version: Version, views: &Views<'_>) -> Option<Version> {
         let (hash, mut shard) = self.shard(key);
         let Some(slot) = shard.find(hash, key) else {
             let key = Key::from(key);
@@ -296,9 +313,9 @@ impl Versions {
             let expiry = slot.unfolded_expiry();
             shard.insert(hash, slot, &self.hasher);
             drop(shard);
-            self.order(&key);
             self.set_expiry(&key, None, expiry);
-            return;
+            self.order.add(key);
+            return None;
         };
         let was_unfolded = slot.is_unfolded;
         let old_expiry = slot.unfolded_expiry();
@@ -308,7 +325,7 @@ impl Versions {
         let new_bytes = slot.bytes();
         let expiry = slot.unfolded_expiry();
         if was_unfolded {
-            self.push_older(slot, old, views);
+            let dropped = self.push_older(slot, old, views);
             self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
             self.unfolded_bytes.fetch_sub(old_bytes, Ordering::Relaxed);
             if old_expiry != expiry {
@@ -316,7 +333,7 @@ impl Versions {
                 drop(shard);
                 self.set_expiry(&key, old_expiry, expiry);
             }
-            return;
+            return dropped;
         }
         // Who may still see the old version finds it in the index.
         slot.is_whole = is_seeded(Bug::KeepWhole);
@@ -324,21 +341,24 @@ impl Versions {
         self.unfolded_bytes.fetch_add(new_bytes, Ordering::Relaxed);
         shard.cached_bytes = shard.cached_bytes.saturating_sub(old_bytes);
         drop(shard);
-        if !is_seeded(Bug::LostOrderEntry) {
-            self.order(&key);
-        }
         self.set_expiry(&key, None, expiry);
+        if !is_seeded(Bug::LostOrderEntry) {
+            self.order.add(key);
+        }
+        Some(old)
     }
 
-    fn push_older(&self, slot: &mut Slot, old: Version, views: &Views<'_>) {
+    fn push_older(&self, slot: &mut Slot, old: Version, views: &Views<'_>) -> Option<Version> {
         let needed = match is_seeded(Bug::ForgetOlderVersions) {
             true => Sequence::MAX,
             false => views.needed(),
         };
         let mut freed = 0;
+        let mut dropped = None;
         if old.sequence <= needed {
             // Nobody looks further back than this one.
-            freed += clear(&mut slot.older);
+            dropped = slot.older.pop();
+            freed += dropped.as_ref().map_or(0, weight) + clear(&mut slot.older);
         }
         let added = weight(&old);
         if slot.older.capacity() == 0 {
@@ -359,6 +379,7 @@ impl Versions {
         } else if freed > added {
             self.older_bytes.fetch_sub(freed - added, Ordering::Relaxed);
         }
+        dropped
     }
 
     /// Keeps what a reader found in sled. Its snapshot must still be open: see the head of this file.
@@ -381,15 +402,24 @@ impl Versions {
         shard.evict(self.max_cached_bytes);
     }
 
-    /// Unfolded keys behind `cursor`, in order: where a fold goes on.
-    pub(super) fn unfolded_behind(&self, cursor: Option<&Key>, limit: usize) -> Vec<Key> {
-        let order = self.read_order();
-        let start = cursor.map_or(Bound::Unbounded, Bound::Excluded);
-        order
-            .range::<Key, _>((start, Bound::Unbounded))
-            .take(limit)
-            .cloned()
-            .collect()
+    /// All keys that were unfolded before, to be folded.
+    pub(super) fn begin_pass(&self) -> Pass {
+        self.order.pass()
+    }
+
+    /// Ends a pass: what could not be folded is left for the next.
+    pub(super) fn finish_pass(&self, pass: Pass) {
+        // A commit adds a key to the order after its slot has become unfolded: so whoever is not seen
+        // here is added later.
+        self.order.finish(pass, |key| {
+            let (hash, mut shard) = self.shard(key);
+            shard.find(hash, key).is_some_and(|slot| slot.is_unfolded)
+        });
+    }
+
+    /// Keeps what is unfolded in few pieces, for those who scan.
+    pub(super) fn merge_runs(&self) {
+        self.order.merge_runs();
     }
 
     /// The version of a key to take to sled: the newest that every snapshot from `needed` on may see.
@@ -405,9 +435,6 @@ impl Versions {
 
     /// Takes note that sled has these versions.
     pub(super) fn folded(&self, batch: &[Unfolded]) {
-        // A commit adds its key to the order only after it has put its version into the slot; while
-        // this lock is held it waits, and finds the slot as it is left here.
-        let mut order = self.order.write().unwrap_or_else(PoisonError::into_inner);
         for Unfolded { key, version } in batch {
             let (hash, mut shard) = self.shard(key);
             let Some(slot) = shard.find(hash, key) else {
@@ -432,7 +459,6 @@ impl Versions {
             shard.cached_bytes += bytes;
             shard.evict(self.max_cached_bytes);
             drop(shard);
-            order.remove(key);
             self.set_expiry(key, expiry, None);
         }
     }
@@ -459,23 +485,11 @@ impl Versions {
         }
     }
 
-    fn order(&self, key: &Key) {
-        let mut order = self.order.write().unwrap_or_else(PoisonError::into_inner);
-        order.insert(key.clone());
-    }
-
-    fn read_order(&self) -> std::sync::RwLockReadGuard<'_, BTreeSet<Key>> {
-        self.order.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn shard(&self, key: &[u8]) -> (u64, MutexGuard<'_, Shard>) {
         let hash = self.hasher.hash_one(key);
         // The table uses the low and the topmost bits.
-        let at = (hash >> 40) as usize % self.shards.len();
-        let shard = self
-            .shards
-            .get(at)
-            .expect("the remainder is below the divisor");
+        let at = (hash >> 40) as usize & (self.shards.len() - 1);
+        let shard = self.shards.get(at).expect("their number is a power of two");
         (hash, shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
