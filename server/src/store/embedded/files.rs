@@ -10,7 +10,8 @@ use super::index::{Index, Progress};
 use super::journal::Journal;
 use super::log::{self, LogEnd, LogOptions, LogWriter};
 use super::rebase::{newest_base, write_whole_base};
-use super::recovery::{Redo, damaged_copy, open_copy, read_copy};
+use super::recovery::{damaged_copy, open_copy, read_copy};
+use super::redo::{RecoveryError, Redo};
 use super::versions::Versions;
 use crate::store::{Millis, Sequence};
 
@@ -70,7 +71,7 @@ pub(super) fn examine(folder: &Folder) -> Result<Checked, FolderError> {
     let mut blocks = 0;
     let mut count = |head: &log::BlockHead, payload: &[u8]| {
         blocks += 1;
-        let damaged = |error| super::recovery::RecoveryError::Payload(error);
+        let damaged = |error| RecoveryError::Payload(error);
         log::Commits::new(head, payload).try_for_each(|commit| commit.map(drop).map_err(damaged))
     };
     let end = log::scan(disk, &folder.log(), &folder.id(), start, &mut count);

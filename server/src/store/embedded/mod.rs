@@ -29,6 +29,7 @@ pub mod log;
 mod order;
 mod rebase;
 mod recovery;
+mod redo;
 mod shared;
 mod snapshots;
 mod versions;

@@ -9,20 +9,21 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::acks::Acks;
-use super::base::{CopyEnd, CopyError, CopyReader, Frame, Rows};
+use super::base::{CopyEnd, CopyError, CopyReader, Frame};
 use super::commit::Sequencer;
 use super::disk::{Disk, DiskFile};
 use super::files::examine;
 use super::folder::{Folder, FolderError};
 use super::index::{Index, Progress};
 use super::journal::Journal;
-use super::log::{self, BlockHead, Change, Commits, LogEnd, LogError, LogOptions, LogWriter};
+use super::log::{self, LogEnd, LogOptions, LogWriter};
 use super::rebase::newest_base;
+use super::redo::{RecoveryError, Redo};
 use super::shared::{Ending, Shared};
 use super::snapshots::Snapshots;
-use super::versions::{Unfolded, Version, Versions};
+use super::versions::Versions;
 use super::{EmbeddedOptions, SKIP_AFTER_UNCLEAN_STOP};
-use crate::store::{Clock, Millis, Sequence, StoreError, value};
+use crate::store::{Clock, Millis, Sequence};
 
 /// The buffer through which copies are read.
 const READ_BYTES: usize = 256 << 10;
@@ -41,17 +42,6 @@ struct Recovered {
     versions: Versions,
     applied: Sequence,
     end: LogEnd,
-}
-
-/// Why something can't be recovered.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum RecoveryError {
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error("sled: {0}")]
-    Index(#[from] StoreError),
-    #[error("a block of the log does not decode: {0}")]
-    Payload(#[from] log::BadPayload),
 }
 
 /// Opens the store in a folder.
@@ -253,85 +243,6 @@ fn begin_run(folder: &Folder, journal: &Journal, end: &LogEnd) -> io::Result<Seq
     let sequence = end.last + SKIP_AFTER_UNCLEAN_STOP;
     journal.skip_to(sequence)?;
     Ok(sequence)
-}
-
-/// Puts rows and commits into memory, and takes them to the index when they become too many. Nobody
-/// reads yet, so only the newest version of each key counts.
-pub(super) struct Redo<'a> {
-    index: &'a Index,
-    versions: &'a Versions,
-    snapshots: Snapshots,
-    max_bytes: usize,
-}
-
-impl<'a> Redo<'a> {
-    pub(super) fn new(index: &'a Index, versions: &'a Versions, max_bytes: usize) -> Self {
-        Self {
-            index,
-            versions,
-            // Nobody looks at anything but the newest.
-            snapshots: Snapshots::new(Sequence::MAX, 0),
-            max_bytes,
-        }
-    }
-
-    /// Rows of a copy: they come in order, and go to the index as they are.
-    pub(super) fn rows(&mut self, rows: &Rows) -> Result<(), RecoveryError> {
-        let versions: Vec<(&[u8], Version)> = rows
-            .iter()
-            .map(|row| {
-                let version = Version {
-                    sequence: row.version,
-                    expires_ms: row.expires_ms,
-                    value: Some(value(row.value)),
-                };
-                (row.key, version)
-            })
-            .collect();
-        let parts = versions.iter().map(|(key, version)| (*key, version));
-        self.index.fold_ordered(parts)?;
-        Ok(())
-    }
-
-    /// The commits of a block.
-    pub(super) fn block(&mut self, head: &BlockHead, payload: &[u8]) -> Result<(), RecoveryError> {
-        let views = self.snapshots.views();
-        for commit in Commits::new(head, payload) {
-            let (sequence, writes) = commit?;
-            for (key, change) in writes {
-                let (value, expires_ms) = match change {
-                    Change::Put { value, expires_ms } => (Some(self::value(value)), expires_ms),
-                    Change::Delete | Change::Expire => (None, 0),
-                };
-                let version = Version {
-                    sequence,
-                    expires_ms,
-                    value,
-                };
-                self.versions.put(key, version, &views);
-            }
-        }
-        if self.versions.unfolded_bytes() > self.max_bytes {
-            self.fold_all()?;
-        }
-        Ok(())
-    }
-
-    /// Takes everything to the index.
-    pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
-        const BATCH_KEYS: usize = 1024;
-        let unfolded = self.versions.begin_pass();
-        for keys in unfolded.keys.chunks(BATCH_KEYS) {
-            let batch: Vec<Unfolded> = keys
-                .iter()
-                .filter_map(|key| self.versions.to_fold(key, Sequence::MAX))
-                .collect();
-            self.index.fold_ordered(batch.iter().map(Unfolded::parts))?;
-            self.versions.folded(&batch);
-        }
-        self.versions.finish_pass(unfolded);
-        Ok(())
-    }
 }
 
 fn find_base(folder: &Folder) -> Result<Option<Base>, FolderError> {
