@@ -132,7 +132,7 @@ pub(super) fn too_many_streams(limit: usize, whose: &str) -> ErrorReply {
 pub(super) fn slow(resume: Option<Sequence>) -> ErrorReply {
     ended(
         ErrorCode::Overloaded,
-        "the watcher takes too long to read what it is told",
+        "the watcher took longer than watch_timeout_ms to read what it was told; watch again from the sequence in the details, and read faster or watch less",
         resume,
     )
 }

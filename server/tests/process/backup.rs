@@ -99,6 +99,26 @@ async fn a_backup_under_traffic_becomes_a_store_of_one_moment() {
     assert!(checked.contains(&format!("{} is whole", restored.display())));
 }
 
+/// A restore that was killed left a folder that the next server took for a first start, and served
+/// empty.
+#[tokio::test]
+async fn a_restore_that_was_killed_is_no_store_for_anyone() {
+    let (folder, backup, _) = backed_up().await;
+    let restored = folder.path().join("restored");
+    restore(&backup, &restored).prints();
+    // As a kill before its last steps leaves it.
+    fs::write(restored.join("STATE"), "restoring\n").unwrap();
+    for is_named in [true, false] {
+        if !is_named {
+            fs::rename(restored.join("FORMAT"), restored.join("FORMAT.new")).unwrap();
+        }
+        let data = restored.to_str().unwrap();
+        let serve = run(program(["serve", "--addr", "127.0.0.1:0", "--data", data]));
+        serve.refuses(&[data, "was interrupted", "delete the folder"]);
+    }
+    restore(&backup, &restored).refuses(&["is not empty"]);
+}
+
 #[tokio::test]
 async fn a_damaged_backup_is_refused_before_anything_is_made_of_it() {
     let (folder, backup, _) = backed_up().await;

@@ -73,6 +73,29 @@ impl Rate {
             cpu_nanos: cpu.as_secs_f64() * 1e9 / operations as f64,
         }
     }
+
+    /// The mean of rates of equal times.
+    fn mean(rates: &[Self]) -> Self {
+        let seconds: f64 = rates.iter().map(|rate| rate.second).sum();
+        let cpu = rates.iter().map(|rate| rate.cpu_nanos * rate.second);
+        Self {
+            second: seconds / rates.len() as f64,
+            cpu_nanos: cpu.sum::<f64>() / seconds,
+        }
+    }
+}
+
+/// How often the two that are compared take turns.
+const TURNS: u32 = 3;
+
+/// Measures two things in turns, since other programs of the machine come and go.
+pub(crate) fn in_turns(
+    mut ours: impl FnMut() -> Rate,
+    mut sleds: impl FnMut() -> Rate,
+) -> (Rate, Rate) {
+    let rates: Vec<(Rate, Rate)> = (0..TURNS).map(|_| (sleds(), ours())).collect();
+    let (sleds, ours): (Vec<Rate>, Vec<Rate>) = rates.into_iter().unzip();
+    (Rate::mean(&ours), Rate::mean(&sleds))
 }
 
 /// The CPU time of all threads of this process.
@@ -94,7 +117,7 @@ fn time(clock: rustix::time::ClockId) -> Duration {
 }
 
 /// Prints a figure of ours beside sled's, and the ratio.
-pub(crate) fn compare(what: &str, ours: Rate, sleds: Rate, target: f64) {
+pub(crate) fn compare(what: &str, (ours, sleds): (Rate, Rate), target: f64) {
     let ratio = ours.second / sleds.second;
     let cpu_ratio = sleds.cpu_nanos / ours.cpu_nanos;
     let verdict = if ratio >= target { "reached" } else { "MISSED" };

@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// Print one JSON document
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Answer once what is written is on disk, also where the server's durability asks for less
+    #[arg(long, global = true)]
+    pub(crate) durable: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -109,7 +112,7 @@ pub(crate) enum Command {
     Call(Call),
     /// Print changes as they are committed, one a line: sequence, change, key, value
     ///
-    /// A change is set, del, or expire. Columns stand between tabs, and are escaped as with scan. With
+    /// A change is set, del, or expire: the key's time had come, and its entry was removed. Columns stand between tabs, and are escaped as with scan. With
     /// --json each line is a document. It goes on until it is interrupted, or --count is reached.
     Watch(Watch),
     /// Write a copy of the whole store, as of one moment, to a file
@@ -117,6 +120,8 @@ pub(crate) enum Command {
     /// The server goes on meanwhile. The file gets its name once it is whole and on disk.
     /// `luge-server restore` makes a store of it.
     Backup(Backup),
+    /// Wait until everything that was acknowledged before is on disk
+    Flush,
     /// Print how the server is
     Info,
     /// Ask the server for a sign of life
@@ -364,8 +369,9 @@ mod tests {
     #[test]
     fn options_of_the_program_may_stand_behind_the_command() {
         let arguments = parse("get k --json --addr other:1").unwrap();
-        assert!(arguments.json);
+        assert!(arguments.json && !arguments.durable);
         assert_eq!(arguments.addr, "other:1");
+        assert!(parse("set k v --durable").unwrap().durable);
     }
 
     #[test]

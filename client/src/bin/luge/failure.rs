@@ -15,6 +15,13 @@ use crate::print::{escape_for_line, escape_for_terminal};
 pub(crate) enum Failure {
     /// The server, or the way to it.
     Client(Error),
+    /// The same, for a watch, which can go on with this commit.
+    Watch {
+        /// What ended it.
+        error: Error,
+        /// The first commit that it has not told.
+        from: u64,
+    },
     /// Something on this side: a file, the arguments, the output of a procedure.
     Local {
         /// As in `error: CODE: message`.
@@ -49,6 +56,7 @@ impl Failure {
         match self {
             Self::Client(Error::Server(reply) | Error::Ended(reply)) => server_text(reply),
             Self::Client(error) => client_text(error),
+            Self::Watch { error, from } => watch_text(error, *from),
             Self::Local { code, message } => first_line(code, message),
             Self::Output(error) => first_line("output", &error.to_string()),
         }
@@ -73,6 +81,21 @@ fn first_line(code: &str, message: &str) -> String {
         escape_for_terminal(message.as_bytes()),
     );
     format!("error: {code}: {message}\n")
+}
+
+fn watch_text(error: &Error, from: u64) -> String {
+    match error {
+        // Its details say where to go on.
+        Error::Server(reply) | Error::Ended(reply) if reply.details().sequence.is_some() => {
+            server_text(reply)
+        }
+        Error::Server(reply) | Error::Ended(reply) => server_text(reply) + &go_on(from),
+        _ => client_text(error) + &go_on(from),
+    }
+}
+
+fn go_on(from: u64) -> String {
+    format!("  to go on: --from {from}\n")
 }
 
 /// The error's line, and below it what the details say.

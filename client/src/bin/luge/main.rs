@@ -51,6 +51,10 @@ async fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
         .name("luge")
         .connect(&arguments.addr)
         .await?;
+    let client = match arguments.durable {
+        true => client.durable(),
+        false => client,
+    };
     let outcome = run::run(&client, arguments.command, &mut printer).await?;
     printer.finish()?;
     Ok(outcome)

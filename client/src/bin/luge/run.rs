@@ -1,4 +1,4 @@
-//! The commands on keys and values, `call`, `info` and `ping`.
+//! The commands on keys and values, `call`, `flush`, `info` and `ping`.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -59,6 +59,10 @@ pub(crate) async fn run(
         Command::Call(arguments) => call(client, arguments, printer).await,
         Command::Watch(arguments) => streams::watch(client, arguments, printer).await,
         Command::Backup(arguments) => streams::backup(client, arguments, printer).await,
+        Command::Flush => {
+            client.flush().await?;
+            done(printer, &json!("ok"), "ok")
+        }
         Command::Info => info(client, printer).await,
         Command::Ping => {
             client.ping().await?;

@@ -26,9 +26,15 @@ pub(crate) async fn watch(
     let prefix = arguments.prefix.into_encoded_bytes();
     let mut watch = client.watch(prefix, options).await?;
     let mut left = arguments.count.unwrap_or(u64::MAX);
-    while left > 0
-        && let Some(commit) = watch.next().await?
-    {
+    while left > 0 {
+        let commit = match watch.next().await {
+            Ok(Some(commit)) => commit,
+            Ok(None) => break,
+            Err(error) => {
+                let from = error.resume_from().unwrap_or(watch.sequence() + 1);
+                return Err(Failure::Watch { error, from });
+            }
+        };
         for change in &commit.changes {
             if left == 0 {
                 break;

@@ -112,21 +112,37 @@ fn check_copy(disk: &dyn Disk, path: &Path) -> Result<(Sequence, Millis, CopyEnd
 ///
 /// # Errors
 /// The backup is damaged, the folder is not empty, or the disk failed. What was begun is no store
-/// then, and can be deleted.
+/// then, is taken for none, and can be deleted.
 pub fn restore(backup: &Path, folder: &Path, new_id: [u8; 16]) -> Result<Restored, FolderError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let (_, stamp_ms, end) = check_copy(&*disk, backup)?;
     let folder = Folder::open_empty(folder, Arc::clone(&disk), new_id)?;
+    let rows = fill(&folder, &disk, backup, stamp_ms, end.end)
+        .map_err(|error| folder.half_restored(error.to_string()))?;
+    Ok(Restored {
+        store_id: new_id,
+        last: end.end,
+        rows,
+    })
+}
+
+/// Fills an empty folder; answers how many rows it has.
+fn fill(
+    folder: &Folder,
+    disk: &Arc<dyn Disk>,
+    backup: &Path,
+    stamp_ms: Millis,
+    last: Sequence,
+) -> Result<u64, FolderError> {
     folder.make_folders()?;
     let sled = |error| folder.index_error(&error);
     let index = Index::open(&folder.index(), INDEX_CACHE_BYTES).map_err(sled)?;
     let versions = Versions::new(0);
     let mut redo = Redo::new(&index, &versions, REDO_BYTES);
-    read_copy(&*disk, backup, &mut redo)?;
+    read_copy(&**disk, backup, &mut redo)?;
     redo.fold_all().map_err(sled)?;
-    let last = end.end;
     let progress = Progress {
-        store: new_id,
+        store: folder.id(),
         applied: last,
     };
     index.note(progress).map_err(sled)?;
@@ -135,17 +151,14 @@ pub fn restore(backup: &Path, folder: &Path, new_id: [u8; 16]) -> Result<Restore
         path: folder.path().to_owned(),
         error,
     };
-    let rows = write_whole_base(&folder, &index, last, stamp_ms)
+    let rows = write_whole_base(folder, &index, last, stamp_ms)
         .map_err(|error| io("write the base into", error))?;
-    begin_log(&folder, last, stamp_ms).map_err(|error| io("write the log into", error))?;
+    begin_log(folder, last, stamp_ms).map_err(|error| io("write the log into", error))?;
     drop(index);
-    folder.note_stopped()?;
     folder.claim()?;
-    Ok(Restored {
-        store_id: new_id,
-        last,
-        rows,
-    })
+    // The last step: before it, nobody takes this for a store.
+    folder.note_stopped()?;
+    Ok(rows)
 }
 
 /// A log that goes on behind the base, as a store leaves it that is closed in order.

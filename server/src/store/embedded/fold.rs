@@ -74,21 +74,49 @@ fn pass(shared: &Shared) -> Result<(), StoreError> {
         note(shared, floor)?;
     }
     let unfolded = shared.versions.begin_pass();
-    for keys in unfolded.keys.chunks(BATCH_KEYS) {
+    // Where memory fills with new keys, writers will wait for the fold, which then takes a second
+    // thread. Where the log asks for it, it should rather leave them the processors.
+    let threads = match shared.versions.unfolded_bytes() >= shared.options.fold_bytes {
+        true => 2,
+        false => 1,
+    };
+    let part = unfolded.keys.len().div_ceil(threads).max(1);
+    let is_through = std::thread::scope(|scope| {
+        let mut parts = unfolded.keys.chunks(part);
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts
+            .map(|keys| scope.spawn(move || fold_part(shared, keys)))
+            .collect();
+        let mut is_through = fold_part(shared, first)?;
+        for other in others {
+            let failed = |_| StoreError::Storage("a thread that folds failed".to_owned());
+            is_through &= other.join().map_err(failed)??;
+        }
+        Ok::<_, StoreError>(is_through)
+    })?;
+    if !is_through {
+        // What is not folded now is taken from the log at the next start.
+        return Ok(());
+    }
+    shared.versions.finish_pass(unfolded);
+    note(shared, floor)?;
+    shared.applied_position.store(position, Ordering::Release);
+    Ok(())
+}
+
+/// Folds these keys, a few at a time; answers whether it came to their end.
+fn fold_part(shared: &Shared, keys: &[Key]) -> Result<bool, StoreError> {
+    for keys in keys.chunks(BATCH_KEYS) {
         let needed = match is_seeded(Bug::FoldAboveOldestSnapshot) {
             true => shared.snapshots.visible(),
             false => shared.snapshots.needed(),
         };
         fold(shared, keys, needed)?;
         if shared.is_ending() {
-            // What is not folded now is taken from the log at the next start.
-            return Ok(());
+            return Ok(false);
         }
     }
-    shared.versions.finish_pass(unfolded);
-    note(shared, floor)?;
-    shared.applied_position.store(position, Ordering::Release);
-    Ok(())
+    Ok(true)
 }
 
 /// Folds these keys as far as `needed`.

@@ -30,6 +30,9 @@ const BEGUN: &str = "FORMAT.new";
 /// What STATE begins with while a store that stopped in order is opened.
 const REOPENING: &str = "stopped, reopening ";
 
+/// STATE while a backup is brought into the folder.
+const RESTORING: &str = "restoring\n";
+
 /// The longest text file that is read here.
 const MAX_TEXT_BYTES: u64 = 64 << 10;
 
@@ -50,6 +53,16 @@ pub enum FolderError {
     /// It should be empty.
     #[error("the folder {0} is not empty; a backup is restored into an empty one")]
     NotEmpty(PathBuf),
+    /// A backup was to be brought into it.
+    #[error(
+        "the restore into {folder} did not come to its end ({why}); delete the folder and restore again"
+    )]
+    HalfRestored {
+        /// The folder.
+        folder: PathBuf,
+        /// What ended it.
+        why: String,
+    },
     /// It was written by another release.
     #[error(
         "the data folder {folder} has format {found}, and this release reads format {FORMAT}; use the release that wrote it"
@@ -92,6 +105,8 @@ pub(super) struct Folder {
     is_ours: bool,
     /// Whether the server stopped in order.
     is_stopped: AtomicBool,
+    /// Whether the index may be wrong.
+    is_doubtful: AtomicBool,
     /// Holds the lock for as long as the store is open.
     _lock: File,
 }
@@ -132,10 +147,14 @@ impl Folder {
             id: id.unwrap_or(new_id),
             is_ours,
             is_stopped: AtomicBool::new(false),
+            is_doubtful: AtomicBool::new(false),
             _lock: lock,
         };
         if id.is_none() {
             folder.begin()?;
+        }
+        if folder.read("STATE").is_ok_and(|state| state == RESTORING) {
+            return Err(folder.half_restored("it was interrupted"));
         }
         Ok(folder)
     }
@@ -161,7 +180,8 @@ impl Folder {
         Self::open(path, disk, [0; 16])
     }
 
-    /// Locks a folder that must be empty, or not there yet.
+    /// Locks a folder that must be empty, or not there yet, and is to be filled from a backup:
+    /// [`Self::note_stopped`] ends that.
     pub(super) fn open_empty(
         path: &Path,
         disk: Arc<dyn Disk>,
@@ -174,7 +194,18 @@ impl Folder {
         if !is_empty {
             return Err(FolderError::NotEmpty(path.to_owned()));
         }
-        Self::open(path, disk, new_id)
+        let folder = Self::open(path, disk, new_id)?;
+        // Until the restore has come to its end, no server should take this for a first start.
+        folder.write("STATE", RESTORING)?;
+        Ok(folder)
+    }
+
+    /// Why the folder can't be used, where a restore did not come to its end.
+    pub(super) fn half_restored(&self, why: impl Into<String>) -> FolderError {
+        FolderError::HalfRestored {
+            folder: self.path.clone(),
+            why: why.into(),
+        }
     }
 
     pub(super) fn id(&self) -> [u8; 16] {
@@ -261,6 +292,7 @@ impl Folder {
 
     /// Notes that the index can't be trusted.
     pub(super) fn note_doubt(&self) -> Result<(), FolderError> {
+        self.is_doubtful.store(true, Ordering::Release);
         self.write("STATE", "doubtful\n")
     }
 
@@ -368,7 +400,9 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if !self.is_stopped.load(Ordering::Acquire) {
+        // A doubt may have come while the server stopped.
+        let is_doubtful = self.is_doubtful.load(Ordering::Acquire);
+        if is_doubtful || !self.is_stopped.load(Ordering::Acquire) {
             return;
         }
         // Without the seal the index is made anew after the next start of the machine; nothing is lost.

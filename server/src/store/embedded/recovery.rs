@@ -148,13 +148,8 @@ fn redo(
     let versions = Versions::new(options.cache_bytes);
     let mut redo = Redo::new(&index, &versions, options.max_unfolded_bytes);
     let disk = &**folder.disk();
-    let end = log::scan(
-        disk,
-        &folder.log(),
-        &folder.id(),
-        applied,
-        |head, payload| redo.block(head, payload),
-    )?;
+    let end = redo.log(|visit| log::scan(disk, &folder.log(), &folder.id(), applied, visit))?;
+    versions.merge_runs();
     if let Some(cut) = &end.cut {
         let (file, offset) = (cut.file.display(), cut.offset);
         tracing::warn!(%file, offset, why = cut.why, "the log is torn there, and cut off; nothing newer tells whether that had been on disk");

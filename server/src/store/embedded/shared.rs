@@ -362,7 +362,24 @@ impl Shared {
             _ => known_end(&range),
         };
         let rows = merge(rows, faults, known, reached.as_ref(), is_reverse)?;
-        Ok(Page { rows, reached })
+        let mut page = Page { rows, reached };
+        cut(&mut page, limit);
+        Ok(page)
+    }
+}
+
+/// Lets go of rows beyond the limit: the index has kept to it, and memory may have added to it.
+fn cut(page: &mut Page, limit: PageLimit) {
+    let mut bytes = 0;
+    let mut is_within = |(key, entry): &(Bytes, Entry)| {
+        bytes += key.len() + entry.value.len();
+        bytes <= limit.bytes
+    };
+    let within = page.rows.iter().take_while(|row| is_within(row)).count();
+    let kept = within.clamp(1, limit.rows.max(1));
+    if kept < page.rows.len() {
+        page.rows.truncate(kept);
+        page.reached = page.rows.last().map(|(key, _)| key.clone());
     }
 }
 
@@ -418,39 +435,45 @@ fn merge(
 
 impl Threads {
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Self, FolderError> {
+        let threads = Self {
+            journal: Arc::default(),
+            others: Arc::default(),
+        };
+        let started = threads.start_all(shared);
+        if started.is_err() {
+            // Those that run hold the folder.
+            threads.end(shared);
+        }
+        started.map(|()| threads)
+    }
+
+    fn start_all(&self, shared: &Arc<Shared>) -> Result<(), FolderError> {
         let journal = spawn(shared, "luge-log", |shared| {
             journal::run(shared);
             // Nobody waits for what does not come.
             shared.extend_lease(Millis::MAX);
         })?;
-        let mut others = vec![
-            spawn(shared, "luge-fold", fold::run)?,
-            spawn(shared, "luge-base", rebase::run)?,
-            spawn(shared, "luge-room", journal::make_room)?,
-        ];
+        *lock(&self.journal) = Some(journal);
+        let mut others = lock(&self.others);
+        others.push(spawn(shared, "luge-fold", fold::run)?);
+        others.push(spawn(shared, "luge-base", rebase::run)?);
+        others.push(spawn(shared, "luge-room", journal::make_room)?);
         if let SyncPolicy::Interval(interval) = shared.options.sync {
             others.push(spawn(shared, "luge-sync", move |shared| {
                 journal::sync_on_the_clock(shared, interval);
             })?);
         }
-        Ok(Self {
-            journal: Arc::new(Mutex::new(Some(journal))),
-            others: Arc::new(Mutex::new(others)),
-        })
+        Ok(())
     }
 
     /// Ends the threads, after what is committed has been written.
     pub(super) fn end(&self, shared: &Shared) {
         shared.sequencer.close();
-        let journal = self
-            .journal
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let journal = lock(&self.journal).take();
         let is_first = journal.is_some();
         join(journal);
         shared.ending.end();
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = lock(&self.others);
         join(others.drain(..));
         if is_first {
             shared.acks.close();
@@ -494,6 +517,10 @@ fn spawn(
             path: name.into(),
             error,
         })
+}
+
+fn lock<T>(threads: &Mutex<T>) -> MutexGuard<'_, T> {
+    threads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {

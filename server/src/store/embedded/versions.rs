@@ -353,6 +353,14 @@ impl Versions {
             true => Sequence::MAX,
             false => views.needed(),
         };
+        if slot.newest.sequence <= needed {
+            // Nobody looks back at all, as while a log is done again.
+            let freed = clear(&mut slot.older);
+            if freed > 0 {
+                self.older_bytes.fetch_sub(freed, Ordering::Relaxed);
+            }
+            return Some(old);
+        }
         let mut freed = 0;
         let mut dropped = None;
         if old.sequence <= needed {
@@ -370,9 +378,6 @@ impl Versions {
             freed += views.prune(&mut slot.older, slot.newest.sequence, weight);
             let next = u32::try_from(slot.older.len() * 2).unwrap_or(u32::MAX);
             slot.prune_at = next.max(PRUNE_AT);
-        }
-        if slot.newest.sequence <= needed {
-            freed += clear(&mut slot.older);
         }
         if added > freed {
             self.older_bytes.fetch_add(added - freed, Ordering::Relaxed);
@@ -485,10 +490,15 @@ impl Versions {
         }
     }
 
+    /// Which of so many parts of the keys this one is in, where that is a power of two below the number
+    /// of shards: keys of different parts never share one.
+    pub(super) fn part(&self, key: &[u8], parts: usize) -> usize {
+        place(self.hasher.hash_one(key), parts)
+    }
+
     fn shard(&self, key: &[u8]) -> (u64, MutexGuard<'_, Shard>) {
         let hash = self.hasher.hash_one(key);
-        // The table uses the low and the topmost bits.
-        let at = (hash >> 40) as usize & (self.shards.len() - 1);
+        let at = place(hash, self.shards.len());
         let shard = self.shards.get(at).expect("their number is a power of two");
         (hash, shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -525,6 +535,12 @@ impl Shard {
             place.remove();
         }
     }
+}
+
+/// One of a number of places, which is a power of two.
+fn place(hash: u64, places: usize) -> usize {
+    // The table uses the low and the topmost bits.
+    (hash >> 40) as usize & (places - 1)
 }
 
 fn weight(version: &Version) -> usize {
