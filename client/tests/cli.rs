@@ -389,6 +389,9 @@ async fn the_server_tells_how_it_is() {
     let server = luge_server::testing::start().await;
     let address = server.address();
     luge(address, ["ping"]).await.prints("pong\n");
+    luge(address, ["flush"]).await.prints("ok\n");
+    let set = luge(address, ["set", "k", "v", "--durable"]).await;
+    assert!(set.stdout.starts_with(b"ok (version "));
     let info = luge(address, ["info", "--json"]).await.json();
     assert_eq!(info["modules"], 0);
     assert_eq!(info["store"].as_str().unwrap().len(), 32);

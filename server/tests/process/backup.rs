@@ -113,7 +113,7 @@ async fn a_restore_that_was_killed_is_no_store_for_anyone() {
             fs::rename(restored.join("FORMAT"), restored.join("FORMAT.new")).unwrap();
         }
         let data = restored.to_str().unwrap();
-        let serve = run(program(["serve", "--addr", "127.0.0.1:0", "--data", data]));
+        let serve = run(program(["serve", "--data", data]));
         serve.refuses(&[data, "was interrupted", "delete the folder"]);
     }
     restore(&backup, &restored).refuses(&["is not empty"]);

@@ -70,15 +70,21 @@ pub(crate) fn run(settings: &Settings) {
     drop(store);
     let uncached = EmbeddedOptions {
         cache_bytes: 0,
-        // sled alone has its default of 1 GiB.
-        index_cache_bytes: 1 << 30,
-        ..everysec()
+        ..like_sled()
     };
     let store = open(ours.path(), uncached);
     warm(&store);
     let rates = in_turns(|| warm(&store), sled_get);
     compare("cold get: sled has it", rates, 1.0 / 1.3);
     runtime.block_on(store.close()).expect("it closes");
+}
+
+/// Our sled has as much of a cache as the other one, which has its default.
+fn like_sled() -> EmbeddedOptions {
+    EmbeddedOptions {
+        index_cache_bytes: 1 << 30,
+        ..everysec()
+    }
 }
 
 fn begin<S: Store>(runtime: &Runtime, store: &S) -> S::Snapshot {
@@ -127,7 +133,7 @@ pub(crate) fn scan(settings: &Settings) {
     let runtime = Runtime::new().expect("a runtime");
     let (ours, sleds) = (folder(), folder());
     let sled = open_loaded_sled(sleds.path(), settings.keys);
-    let store = open(ours.path(), everysec());
+    let store = open(ours.path(), like_sled());
     load(&runtime, &store, settings.keys);
     let limit = PageLimit {
         rows: 1000,

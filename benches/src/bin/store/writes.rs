@@ -61,26 +61,46 @@ fn write(
     written.committed.expect("it was written")
 }
 
-/// Writers that pipeline, for a time. `next` gives each write its key. Answers writes a second.
+/// How writers overwrite.
+#[derive(Clone, Copy, Default)]
+struct Manner<'a> {
+    durable: bool,
+    /// Commits of one writer that wait for their acks.
+    depth: usize,
+    latencies: Option<&'a Mutex<Vec<Duration>>>,
+}
+
+/// Without syncs.
+const RELAXED: Manner<'static> = Manner {
+    durable: false,
+    depth: PIPELINE,
+    latencies: None,
+};
+
+/// Overwrites random keys from all writers, for a time.
 fn pipelined(
     settings: &Settings,
     runtime: &Runtime,
     store: &EmbeddedStore,
-    durable: bool,
-    latencies: Option<&Mutex<Vec<Duration>>>,
-    next: impl Fn(&mut Random) -> u64 + Sync,
+    manner: Manner<'_>,
 ) -> Rate {
+    let Manner {
+        durable,
+        depth,
+        latencies,
+    } = manner;
     rate(settings.writers, settings.time, |_, random| {
         // Writers that wait for room look at its clock.
         let _entered = runtime.enter();
-        let mut waiting = VecDeque::with_capacity(PIPELINE);
+        let mut waiting = VecDeque::with_capacity(depth);
         let mut own = Vec::new();
-        for _ in 0..PIPELINE * 8 {
+        for _ in 0..depth * 8 {
             let began = Instant::now();
             let salt = random.below(u64::MAX);
-            let sequence = write(runtime, store, next(random), salt, durable);
+            let number = random.below(settings.keys);
+            let sequence = write(runtime, store, number, salt, durable);
             waiting.push_back((sequence, began));
-            if waiting.len() >= PIPELINE {
+            if waiting.len() >= depth {
                 settle(runtime, store, &mut waiting, &mut own);
             }
         }
@@ -133,9 +153,7 @@ pub(crate) fn overwrite(settings: &Settings) {
     let store = open(ours.path(), everysec());
     load(&runtime, &store, settings.keys);
     let overwrite = || {
-        let rate = pipelined(settings, &runtime, &store, false, None, |random| {
-            random.below(settings.keys)
-        });
+        let rate = pipelined(settings, &runtime, &store, RELAXED);
         // What is left of the fold should not slow sled down, whose turn it is.
         runtime.block_on(store.folded()).expect("it folds");
         rate
@@ -161,9 +179,7 @@ pub(crate) fn sustained(settings: &Settings) {
     let store = open(folder.path(), everysec());
     load(&runtime, &store, settings.keys);
     for slice in 0..8 {
-        let rate = pipelined(settings, &runtime, &store, false, None, |random| {
-            random.below(settings.keys)
-        });
+        let rate = pipelined(settings, &runtime, &store, RELAXED);
         println!(
             "slice {slice} of {:?}: {:.0}/s, {:.0} ns of cpu; folder {} MiB, resident {} MiB",
             settings.time,
@@ -249,37 +265,50 @@ pub(crate) fn durability(settings: &Settings) {
     let everysec_folder = folder();
     let store = open(everysec_folder.path(), everysec());
     load(&runtime, &store, settings.keys);
-    let next = |random: &mut Random| random.below(settings.keys);
-    let relaxed = pipelined(settings, &runtime, &store, false, None, next);
+    let relaxed = pipelined(settings, &runtime, &store, RELAXED);
     runtime.block_on(store.close()).expect("it closes");
     drop(store);
     let always_folder = folder();
     let store = open(always_folder.path(), EmbeddedOptions::default());
     load(&runtime, &store, settings.keys);
-    let latencies = Mutex::new(Vec::new());
-    let always = pipelined(settings, &runtime, &store, true, Some(&latencies), next);
+    let mut rates = Vec::new();
+    for depth in [PIPELINE, 1] {
+        let latencies = Mutex::new(Vec::new());
+        let manner = Manner {
+            durable: true,
+            depth,
+            latencies: Some(&latencies),
+        };
+        rates.push(pipelined(settings, &runtime, &store, manner));
+        let latencies = latencies.into_inner().expect("nobody panics");
+        let in_flight = settings.writers * depth;
+        println!("always, {in_flight} in flight: {}", percentiles(latencies));
+    }
+    let always = rates.first().map_or(0.0, |rate| rate.second);
     println!(
-        "always {:.0}/s, everysec {:.0}/s: {:.2} of it (target 0.7), with {} in flight",
-        always.second,
+        "always {always:.0}/s, everysec {:.0}/s: {:.2} of it (target 0.7); one sync {:?}",
         relaxed.second,
-        always.second / relaxed.second,
-        settings.writers * PIPELINE
+        always / relaxed.second,
+        one_sync(always_folder.path())
     );
-    let mut latencies = latencies.into_inner().expect("nobody panics");
+    runtime.block_on(store.close()).expect("it closes");
+}
+
+fn percentiles(mut latencies: Vec<Duration>) -> String {
     latencies.sort();
     let at = |permille: usize| {
         let place = latencies.len().saturating_sub(1) * permille / 1000;
         latencies.get(place).copied().unwrap_or_default()
     };
-    println!(
-        "latency of always: p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}; one sync {:?}",
+    let mean =
+        latencies.iter().sum::<Duration>() / u32::try_from(latencies.len().max(1)).unwrap_or(1);
+    format!(
+        "mean {mean:?}, p50 {:?}, p99 {:?}, p99.9 {:?}, max {:?}",
         at(500),
         at(990),
         at(999),
-        at(1000),
-        one_sync(always_folder.path())
-    );
-    runtime.block_on(store.close()).expect("it closes");
+        at(1000)
+    )
 }
 
 /// The median time of an append of 16 KiB with its sync, about what a group of 800 writes 20 times.

@@ -80,21 +80,8 @@ fn pass(shared: &Shared) -> Result<(), StoreError> {
         true => 2,
         false => 1,
     };
-    let part = unfolded.keys.len().div_ceil(threads).max(1);
-    let is_through = std::thread::scope(|scope| {
-        let mut parts = unfolded.keys.chunks(part);
-        let first = parts.next().unwrap_or_default();
-        let others: Vec<_> = parts
-            .map(|keys| scope.spawn(move || fold_part(shared, keys)))
-            .collect();
-        let mut is_through = fold_part(shared, first)?;
-        for other in others {
-            let failed = |_| StoreError::Storage("a thread that folds failed".to_owned());
-            is_through &= other.join().map_err(failed)??;
-        }
-        Ok::<_, StoreError>(is_through)
-    })?;
-    if !is_through {
+    side_by_side(threads, &unfolded.keys, |keys| fold_part(shared, keys))?;
+    if shared.is_ending() {
         // What is not folded now is taken from the log at the next start.
         return Ok(());
     }
@@ -104,8 +91,29 @@ fn pass(shared: &Shared) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Folds these keys, a few at a time; answers whether it came to their end.
-fn fold_part(shared: &Shared, keys: &[Key]) -> Result<bool, StoreError> {
+/// Gives each of so many threads a part of the items, which lie together.
+pub(super) fn side_by_side<T: Sync>(
+    threads: usize,
+    items: &[T],
+    work: impl Fn(&[T]) -> Result<(), StoreError> + Sync,
+) -> Result<(), StoreError> {
+    let part = items.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let work = &work;
+        let mut parts = items.chunks(part);
+        let first = parts.next().unwrap_or_default();
+        let others: Vec<_> = parts.map(|part| scope.spawn(|| work(part))).collect();
+        let mut done = work(first);
+        for other in others {
+            let failed = |_| StoreError::Storage("a thread that folds failed".to_owned());
+            done = done.and(other.join().map_err(failed).flatten());
+        }
+        done
+    })
+}
+
+/// Folds these keys, a few at a time, unless the store ends.
+fn fold_part(shared: &Shared, keys: &[Key]) -> Result<(), StoreError> {
     for keys in keys.chunks(BATCH_KEYS) {
         let needed = match is_seeded(Bug::FoldAboveOldestSnapshot) {
             true => shared.snapshots.visible(),
@@ -113,10 +121,10 @@ fn fold_part(shared: &Shared, keys: &[Key]) -> Result<bool, StoreError> {
         };
         fold(shared, keys, needed)?;
         if shared.is_ending() {
-            return Ok(false);
+            break;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Folds these keys as far as `needed`.

@@ -5,13 +5,14 @@ use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use super::base::Rows;
+use super::fold::side_by_side;
 use super::index::Index;
 use super::log::{BadPayload, BlockHead, Change, Commits, LogEnd, LogError};
 use super::snapshots::{Snapshots, Views};
 use super::versions::{Unfolded, Version, Versions};
 use crate::store::{Sequence, StoreError, value};
 
-/// Threads among which the keys of a log are shared. One more reads it, which is a small part of the work.
+/// Threads that share the work. One more reads, which is a small part of it.
 const THREADS: usize = 2;
 
 /// Blocks that wait for a thread at the most: a block may be as long as all that waits for the log.
@@ -61,8 +62,10 @@ impl<'a> Redo<'a> {
                 (row.key, version)
             })
             .collect();
-        let parts = versions.iter().map(|(key, version)| (*key, version));
-        self.index.fold_ordered(parts)?;
+        side_by_side(THREADS, &versions, |versions| {
+            let parts = versions.iter().map(|(key, version)| (*key, version));
+            self.index.fold_ordered(parts)
+        })?;
         Ok(())
     }
 
@@ -114,14 +117,17 @@ impl<'a> Redo<'a> {
     pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
         const BATCH_KEYS: usize = 1024;
         let unfolded = self.versions.begin_pass();
-        for keys in unfolded.keys.chunks(BATCH_KEYS) {
-            let batch: Vec<Unfolded> = keys
-                .iter()
-                .filter_map(|key| self.versions.to_fold(key, Sequence::MAX))
-                .collect();
-            self.index.fold_ordered(batch.iter().map(Unfolded::parts))?;
-            self.versions.folded(&batch);
-        }
+        side_by_side(THREADS, &unfolded.keys, |keys| {
+            for keys in keys.chunks(BATCH_KEYS) {
+                let batch: Vec<Unfolded> = keys
+                    .iter()
+                    .filter_map(|key| self.versions.to_fold(key, Sequence::MAX))
+                    .collect();
+                self.index.fold_ordered(batch.iter().map(Unfolded::parts))?;
+                self.versions.folded(&batch);
+            }
+            Ok(())
+        })?;
         self.versions.finish_pass(unfolded);
         Ok(())
     }
