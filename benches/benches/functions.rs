@@ -74,6 +74,7 @@ async fn run(
         limits: limits.clone(),
         cpu: limits.cpu,
         deadline: begun + Duration::from_secs(3600),
+        running: Arc::default(),
     };
     for _ in 0..count {
         let request = RequestContext::default();

@@ -1,7 +1,9 @@
 //! Calls of procedures.
 
 use bytes::Bytes;
-use luge_protocol::{CallReply, Command, LimitsRequest};
+use luge_protocol::{
+    CallReply, CallsKill, Command, DryRunReply, LimitsRequest, NoArguments, RunningCall,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -58,5 +60,40 @@ impl Client {
         };
         let CallReply(output) = self.request(Command::Call(call)).await?;
         Ok(output)
+    }
+
+    /// Runs `module.procedure` with bytes to its end, and tells what it would have written: nothing is.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn dry_run(
+        &self,
+        procedure: &str,
+        arguments: impl AsRef<[u8]>,
+    ) -> Result<DryRunReply, Error> {
+        let call = luge_protocol::Call {
+            procedure: procedure.into(),
+            arguments: arguments.as_ref().into(),
+            dry_run: Some(true),
+            limits: None,
+        };
+        self.request(Command::Call(call)).await
+    }
+
+    /// The requests that run functions at this moment, the oldest first.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn running_calls(&self) -> Result<Vec<RunningCall>, Error> {
+        self.request(Command::CallsList(NoArguments {})).await
+    }
+
+    /// Ends a call, which is answered `killed` and has written nothing. One that is being committed
+    /// already is not stopped any more.
+    ///
+    /// # Errors
+    /// [`Error::Server`] with `not_found` where no such call runs.
+    pub async fn kill(&self, call: u64) -> Result<(), Error> {
+        self.request(Command::CallsKill(CallsKill { call })).await
     }
 }

@@ -97,10 +97,10 @@ pub use client::Client;
 pub use data::{Expiry, RangeDeletion, SetOptions, SetOutcome, Sum, TimeToLive, Versioned};
 pub use error::{Error, Rejected};
 pub use luge_protocol::{
-    ChangeKind, Command, Condition, DEFAULT_PORT, ErrorCode, ErrorDetails, ErrorReply, Found,
-    HelloReply, HookCommand, HookDescription, HookOverride, IncrReply, InfoReply, Key, KeyChange,
-    LimitsRequest, ModuleDescription, ModuleSummary, OnFailure, OperationReply, Phase,
-    ProcedureDescription, ServerLimits, SetReply,
+    ChangeKind, Command, Condition, DEFAULT_PORT, DryRunReply, DryRunWrite, ErrorCode,
+    ErrorDetails, ErrorReply, Found, HelloReply, HookCommand, HookDescription, HookOverride,
+    IncrReply, InfoReply, Key, KeyChange, LimitsRequest, ModuleDescription, ModuleSummary,
+    OnFailure, OperationReply, Phase, ProcedureDescription, RunningCall, ServerLimits, SetReply,
 };
 pub use module::PushOptions;
 pub use scan::{Entry, Keys, Page, ScanOptions, Scanner};

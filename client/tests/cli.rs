@@ -334,6 +334,72 @@ async fn calls_take_and_return_json() {
         .fails("error: not_found: ");
 }
 
+/// Writes `k=v` and answers the MessagePack value 7; or writes it and goes on for ever.
+const WRITER: &str = r#"(module
+    (import "luge_v1" "output_write" (func $output (param i32 i32)))
+    (import "luge_v1" "kv_set" (func $set (param i32 i32 i32 i32 i64)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "kv\07")
+    (func $write (call $set (i32.const 0) (i32.const 1) (i32.const 1) (i32.const 1) (i64.const 0)))
+    (func (export "once") (result i32)
+        (call $write) (call $output (i32.const 2) (i32.const 1)) (i32.const 0))
+    (func (export "endless") (result i32) (call $write) (loop $on (br $on)) (i32.const 0)))"#;
+
+#[tokio::test]
+async fn a_dry_run_shows_what_a_call_would_do_and_a_running_call_is_shown_and_killed() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("writer.wat");
+    std::fs::write(&file, WRITER).unwrap();
+    let file = file.to_str().unwrap();
+    let fuel = "10000000000";
+    let limits = ["--cpu", "5s", "--deadline", "60s", "--fuel", fuel];
+    let [a, b, c, d, e, f] = limits;
+    let pushed = luge(
+        address,
+        ["module", "push", "writer", file, a, b, c, d, e, f],
+    )
+    .await;
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+
+    let dry = luge(address, ["call", "writer.once", "--dry-run"]).await;
+    let text = String::from_utf8(dry.stdout).unwrap();
+    assert!(text.starts_with("output\t7\nset\tk\tv\nused\t"), "{text}");
+    let dry = luge(address, ["call", "writer.once", "--dry-run", "--json"]).await;
+    let dry = dry.json();
+    assert_eq!(
+        dry["writes"],
+        json!([{"key": "k", "value": "v", "expires_ms": null}])
+    );
+    assert_eq!((&dry["output"], &dry["more"]), (&json!(7), &json!(0)));
+    assert_eq!(dry["memory_bytes"], 65536);
+    luge(address, ["get", "k"]).await.is_absent();
+
+    luge(address, ["ps"]).await.prints("");
+    let call = tokio::spawn(luge(address, ["call", "writer.endless"]));
+    let id = loop {
+        let running = luge(address, ["ps", "--json"]).await.json();
+        if let Some(call) = running.as_array().unwrap().first()
+            && call["function"] == "endless"
+        {
+            break call["call"].as_u64().unwrap().to_string();
+        }
+    };
+    let shown = luge(address, ["ps"]).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let line = format!("{id}\tcall\twriter.endless\t-\t");
+    assert!(shown.lines().nth(1).unwrap().starts_with(&line), "{shown}");
+    luge(address, ["kill", &id]).await.prints("ok\n");
+    call.await
+        .unwrap()
+        .fails(&format!("error: killed: the call {id} was killed"));
+    luge(address, ["kill", &id])
+        .await
+        .fails("error: not_found: no call ");
+    luge(address, ["get", "k"]).await.is_absent();
+}
+
 #[tokio::test]
 async fn refusals_and_traps_show_what_the_function_said() {
     let server = luge_server::testing::start().await;

@@ -18,6 +18,7 @@
 
 mod arguments;
 mod binary;
+mod calls;
 mod error;
 mod frame;
 mod list;
@@ -33,6 +34,7 @@ pub use arguments::{
     Stop, Ttl, Watch,
 };
 pub use binary::{Key, Value};
+pub use calls::{DryRunReply, DryRunWrite, RunningCall};
 pub use error::{DecodeError, ErrorCode, ErrorDetails, ErrorReply};
 pub use frame::{FRAME_HEADER_BYTES, FrameCodec, FrameError};
 pub use list::MAX_LIST_ELEMENTS;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::list::list;
-use crate::{ModuleDescription, ModuleSummary, WatchEvent};
+use crate::{DryRunReply, ModuleDescription, ModuleSummary, RunningCall, WatchEvent};
 
 /// Any reply, for encoding. Which one it is follows from the command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,6 +41,10 @@ pub enum Reply {
     Batch(Vec<OperationReply>),
     /// Of `call`.
     Call(CallReply),
+    /// Of `call` with `dry_run`.
+    DryRun(Box<DryRunReply>),
+    /// Of `calls.list`.
+    Calls(Vec<RunningCall>),
     /// Of `module.push` and `module.show`.
     Module(Box<ModuleDescription>),
     /// Of `module.list`.

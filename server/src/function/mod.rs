@@ -9,10 +9,12 @@ mod describe;
 mod limits;
 mod log;
 mod registry;
+mod running;
 mod scan;
 mod view;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use luge_protocol::ErrorCode;
@@ -23,6 +25,7 @@ pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop,
 pub use describe::{DescribeError, Described, Description, describe};
 pub use limits::{CallLimits, Ceilings, LimitError};
 pub use registry::{HookEntry, Registered, Registry};
+pub use running::Running;
 pub use scan::ScanStep;
 pub use view::{HookView, ResponseStatus};
 
@@ -46,6 +49,8 @@ pub struct Budget {
     pub cpu: Duration,
     /// When the request must be done.
     pub deadline: Instant,
+    /// How others see it and end it.
+    pub running: Arc<Running>,
 }
 
 /// What a call used.
@@ -122,6 +127,15 @@ pub struct Exports {
     pub others: Vec<(String, String)>,
     /// Whether it imports what only hooks may use: `request_…` and `response_…`.
     pub has_hook_imports: bool,
+}
+
+impl Usage {
+    /// Adds what another call of the same request used.
+    pub fn add(&mut self, other: &Self) {
+        self.fuel += other.fuel;
+        self.cpu += other.cpu;
+        self.memory_bytes = self.memory_bytes.max(other.memory_bytes);
+    }
 }
 
 impl Failure {

@@ -6,13 +6,14 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest, Reply};
 use tokio::sync::SemaphorePermit;
 
-use super::{Context, Core, refusal, wants_durability};
+use super::calls::Ticket;
+use super::{Context, Core, dry_run, refusal, wants_durability};
 use crate::bugs::{Bug, is_seeded};
 use crate::command::{self, Action, CommandError, Outcome, Pending, Plan, Shape};
 use crate::function::{
@@ -47,6 +48,10 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     calls: u64,
     /// The place among the requests that run functions.
     running: Option<SemaphorePermit<'a>>,
+    /// The place in the list of them.
+    ticket: &'a OnceLock<Ticket>,
+    /// What all functions have used.
+    usage: Usage,
 }
 
 /// Why an attempt ended without an answer.
@@ -55,6 +60,8 @@ pub(super) enum Abort {
     Store(StoreError),
     /// The transaction was lost in a fault of the runtime.
     Lost,
+    /// Someone killed it.
+    Killed,
 }
 
 /// An attempt that came to its end.
@@ -64,6 +71,7 @@ struct Settled<'a, S: Store> {
     /// Whether the commands themselves wrote, and not only hooks.
     has_changed: bool,
     running: Option<SemaphorePermit<'a>>,
+    usage: Usage,
 }
 
 /// The outcome of a request, its gate, and whether something was written.
@@ -79,15 +87,22 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
 ) -> Done {
     let deadline = deadline(context);
     let last = core.settings.max_shared_attempts + MAX_EXCLUSIVE_ATTEMPTS;
+    let ticket = OnceLock::new();
     for number in 1..=last {
         request.attempt = number;
         if is_late(core, context) {
             return (Err(refusal::late()), 0, false);
         }
         let alone = match core.settings.is_alone(number) {
-            true => Some(core.coordinator.exclusive().await),
+            true => match unless_killed(&ticket, core.coordinator.exclusive()).await {
+                Some(permit) => Some(permit),
+                None => return aborted(Abort::Killed, &request),
+            },
             false => None,
         };
+        if let Some(ticket) = ticket.get() {
+            ticket.begin(number);
+        }
         let attempt = Attempt {
             core,
             registry: &registry,
@@ -100,44 +115,57 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
             seed: None,
             calls: 0,
             running: None,
+            ticket: &ticket,
+            usage: Usage::default(),
         };
         match attempt.run(context.command, point).await {
             Ok(mut settled) => {
                 if number > 1 && is_seeded(Bug::TrustRetries) {
                     settled.transaction.forget_reads();
                 }
-                match commit(core, context, settled, alone).await {
+                if let Some(ticket) = ticket.get() {
+                    ticket.waits();
+                }
+                if is_dry_run(context.command) {
+                    return told_only(settled);
+                }
+                match commit(core, context, settled, alone, &ticket).await {
                     Ok(Some(done)) => return done,
+                    Ok(None) if is_killed(&ticket) => return aborted(Abort::Killed, &request),
                     Ok(None) => tracing::debug!(request = request.request, number, "conflict"),
                     Err(error) => return (Err(refusal::store(&error)), 0, false),
                 }
             }
-            Err(Abort::Store(error)) => return (Err(refusal::store(&error)), 0, false),
-            Err(Abort::Lost) => {
-                return (
-                    Err(refusal::internal("the call's transaction was lost")),
-                    0,
-                    false,
-                );
-            }
+            Err(abort) => return aborted(abort, &request),
         }
     }
     let message = format!("other commits touched what the request read, {last} times in a row");
     (Err(ErrorReply::new(ErrorCode::Conflict, message)), 0, false)
 }
 
-/// Commits what an attempt wrote; `None` on a conflict.
+fn aborted(abort: Abort, request: &RequestContext) -> Done {
+    let reply = match abort {
+        Abort::Store(error) => refusal::store(&error),
+        Abort::Killed => refusal::killed(request.request),
+        Abort::Lost => refusal::internal("the call's transaction was lost"),
+    };
+    (Err(reply), 0, false)
+}
+
+/// Commits what an attempt wrote; `None` on a conflict, and where it is killed before.
 async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     context: &Context<'_>,
     settled: Settled<'_, S>,
     alone: Option<Permit>,
+    ticket: &OnceLock<Ticket>,
 ) -> Result<Option<Done>, StoreError> {
     let Settled {
         transaction,
         outcome,
         has_changed,
         running: _running,
+        usage: _,
     } = settled;
     let snapshot = transaction.sequence();
     let told = |version| outcome.map(|plan| command::reply(plan, Pending { version, snapshot }));
@@ -146,7 +174,10 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     }
     let _permit = match alone {
         Some(permit) => permit,
-        None => core.coordinator.shared().await,
+        None => match unless_killed(ticket, core.coordinator.shared()).await {
+            Some(permit) => permit,
+            None => return Ok(None),
+        },
     };
     let is_durable = is_durable(core, context, has_changed);
     let (snapshot, commit) = transaction.into_commit(is_durable);
@@ -155,6 +186,49 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
         // What could not be validated any more was not written either: a fresh snapshot may do.
         Ok(CommitOutcome::Conflict) | Err(StoreError::TooOld { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// A dry run's answer: what the call is answered, and what it would have written.
+fn told_only<S: Store>(settled: Settled<'_, S>) -> Done {
+    let Settled {
+        transaction,
+        outcome,
+        usage,
+        ..
+    } = settled;
+    let snapshot = transaction.sequence();
+    let told = outcome.map(|plan| {
+        let pending = Pending {
+            version: 0,
+            snapshot,
+        };
+        dry_run::reply(command::reply(plan, pending), transaction, &usage)
+    });
+    (told, snapshot, false)
+}
+
+fn is_dry_run(command: &Command<'_>) -> bool {
+    matches!(command, Command::Call(call) if call.dry_run == Some(true))
+}
+
+fn is_killed(ticket: &OnceLock<Ticket>) -> bool {
+    let ticket = ticket.get();
+    ticket.is_some_and(|ticket| ticket.running().is_killed())
+}
+
+/// Waits for something; `None` where the request is killed before.
+async fn unless_killed<T>(
+    ticket: &OnceLock<Ticket>,
+    waited_for: impl Future<Output = T>,
+) -> Option<T> {
+    match ticket.get() {
+        None => Some(waited_for.await),
+        Some(ticket) => tokio::select! {
+            biased;
+            () = ticket.running().killed() => None,
+            done = waited_for => Some(done),
+        },
     }
 }
 
@@ -251,6 +325,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             transaction,
             outcome,
             has_changed,
+            usage: self.usage,
         })
     }
 
@@ -263,9 +338,18 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
     /// waiting for their commit.
     async fn take_place(&mut self) -> Result<(), Abort> {
+        let ticket = self.ticket.get_or_init(|| {
+            let ticket = self.core.calls.enter(&self.request, self.arrived);
+            ticket.begin(self.request.attempt);
+            ticket
+        });
         let is_alone = self.core.settings.is_alone(self.request.attempt);
         if self.running.is_none() && !is_alone {
-            let running = self.core.running.acquire().await;
+            let running = tokio::select! {
+                biased;
+                () = ticket.running().killed() => return Err(Abort::Killed),
+                running = self.core.running.acquire() => running,
+            };
             self.running = Some(running.map_err(|_| Abort::Lost)?);
         }
         Ok(())
@@ -346,10 +430,17 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         call.max_key_bytes = self.core.settings.command.max_key_bytes;
         call.max_value_bytes = self.core.settings.command.max_value_bytes;
         setup(&mut call);
+        // Whoever runs functions has a ticket; what has none can't be seen.
+        let ticket = self.ticket.get();
+        let running = ticket.map(|ticket| {
+            ticket.runs(&module.description.name, function);
+            Arc::clone(ticket.running())
+        });
         let budget = Budget {
             limits: limits.clone(),
             cpu,
             deadline,
+            running: running.unwrap_or_default(),
         };
         let mut own = None;
         let instance = match stage {
@@ -366,6 +457,10 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             .runtime
             .call(&module.module, instance, function, call, &budget)
             .await;
+        if budget.running.is_killed() {
+            return Err(Abort::Killed);
+        }
+        self.usage.add(&ended.usage);
         let mut call = ended.call.ok_or(Abort::Lost)?;
         let mut transaction = call.transaction.take().ok_or(Abort::Lost)?;
         transaction.set_limits(write_limits);

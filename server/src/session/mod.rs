@@ -5,6 +5,8 @@
 //! request as soon as the last one is sequenced, so the requests of a pipeline share a sync.
 
 mod attempt;
+mod calls;
+mod dry_run;
 mod greeting;
 mod hooks;
 mod modules;
@@ -55,6 +57,8 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     pushes: Arc<tokio::sync::Mutex<()>>,
     /// How many requests may run functions at once.
     running: Semaphore,
+    /// The requests that run functions.
+    calls: Arc<calls::Calls>,
     /// One permit for each stream, of all connections together.
     stream_places: Arc<Semaphore>,
     requests: AtomicU64,
@@ -155,6 +159,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             registry: ArcSwap::from_pointee(Registry::default()),
             coordinator: Coordinator::default(),
             running: Semaphore::new(settings.max_running),
+            calls: Arc::default(),
             stream_places: Arc::new(Semaphore::new(settings.max_all_streams)),
             settings,
             surroundings,
@@ -272,9 +277,6 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             Command::ModuleList(_) => (Ok(modules::list(&self.core)), 0),
             Command::ModuleShow(show) => (modules::show(&self.core, &show.name), 0),
             Command::ModuleRemove(remove) => modules::remove(&self.core, &remove.name).await,
-            Command::Call(call) if call.dry_run == Some(true) => {
-                (Err(refusal::unsupported("call with dry_run")), 0)
-            }
             Command::Get(_)
             | Command::Set(_)
             | Command::Del(_)
@@ -293,11 +295,14 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
                 self.streams.stop(stop.id);
                 (Ok(Reply::Done(())), 0)
             }
+            Command::CallsList(_) => {
+                let now = (self.core.surroundings.now)();
+                (Ok(Reply::Calls(self.core.calls.list(now))), 0)
+            }
+            Command::CallsKill(kill) => (self.core.calls.kill(kill.call).map(Reply::Done), 0),
             Command::ModuleActivate(_)
             | Command::ModuleRollback(_)
             | Command::ModuleStats(_)
-            | Command::CallsList(_)
-            | Command::CallsKill(_)
             | Command::Logs(_) => (Err(refusal::unsupported(context.command.name())), 0),
         }
     }

@@ -199,6 +199,7 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
             limits: limits.clone(),
             cpu: limits.cpu,
             deadline,
+            running: Arc::default(),
         };
         let ended = core
             .runtime

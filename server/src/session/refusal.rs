@@ -31,6 +31,15 @@ pub(super) fn late() -> ErrorReply {
     ErrorReply::new(ErrorCode::DeadlineExceeded, message)
 }
 
+/// A request that someone killed.
+pub(super) fn killed(call: u64) -> ErrorReply {
+    let message = format!("the call {call} was killed; nothing of it was written");
+    ErrorReply::new(ErrorCode::Killed, message).with(ErrorDetails {
+        call: Some(call),
+        ..ErrorDetails::default()
+    })
+}
+
 /// A procedure that failed.
 pub(super) fn failed(module: &str, function: &str, call: u64, failure: Failure) -> ErrorReply {
     let message = format!("{module}.{function}: {}", failure.message);

@@ -45,7 +45,11 @@ impl<S: Snapshot> Instance<S> {
         };
         live.store.limiter(|state| &mut state.limiter);
         live.store.epoch_deadline_callback(|mut store| {
+            let left = store.get_fuel().unwrap_or(0);
+            let memory = store.data().memory;
+            let memory_bytes = memory.map_or(0, |memory| memory.data_size(&store));
             let meter = &store.data_mut().meter;
+            meter.note(left, memory_bytes);
             let check = meter.check();
             check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
             let give_way = GiveWay::new(std::sync::Arc::clone(meter));

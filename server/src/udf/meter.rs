@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use luge_protocol::ErrorCode;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::function::{Budget, Stop};
+use crate::function::{Budget, Running, Stop, Usage};
 
 /// The most that counts of the time before a call's first suspension, where the cpu clock was not
 /// read: a tick has 1 ms, and the longest single operation of a guest a few.
@@ -31,6 +31,8 @@ const UNREAD: u64 = u64::MAX;
 /// Measures one call. The call and its suspensions share it.
 pub(super) struct Meter {
     begun: Instant,
+    running: Arc<Running>,
+    fuel: u64,
     deadline: Instant,
     cpu: Duration,
     /// The limit that the message names: `cpu` may be less, where a phase's time is running out.
@@ -46,17 +48,28 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn start(budget: &Budget) -> Arc<Self> {
         let cpu = budget.cpu.min(budget.limits.cpu);
-        Self::new(budget.deadline, cpu, budget.limits.cpu)
+        let running = Arc::clone(&budget.running);
+        let fuel = budget.limits.fuel;
+        Self::new(budget.deadline, cpu, budget.limits.cpu, fuel, running)
     }
 
     /// A meter with no time on it.
     pub(super) fn idle() -> Arc<Self> {
-        Self::new(now(), Duration::ZERO, Duration::ZERO)
+        let none = Duration::ZERO;
+        Self::new(now(), none, none, 0, Arc::default())
     }
 
-    fn new(deadline: Instant, cpu: Duration, cpu_limit: Duration) -> Arc<Self> {
+    fn new(
+        deadline: Instant,
+        cpu: Duration,
+        cpu_limit: Duration,
+        fuel: u64,
+        running: Arc<Running>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             begun: now(),
+            running,
+            fuel,
             deadline,
             cpu,
             cpu_limit,
@@ -71,8 +84,21 @@ impl Meter {
         self.before() + self.segment(now())
     }
 
-    /// Refuses to go on where a limit is reached.
+    /// Tells who looks at the call what it has used, by the fuel that is left.
+    pub(super) fn note(&self, fuel_left: u64, memory_bytes: usize) {
+        self.running.note(&Usage {
+            fuel: self.fuel.saturating_sub(fuel_left),
+            cpu: self.used(),
+            memory_bytes,
+        });
+    }
+
+    /// Refuses to go on where a limit is reached, or the call is killed.
     pub(super) fn check(&self) -> Result<(), Stop> {
+        if self.running.is_killed() {
+            let message = "it was killed while the function was running".to_owned();
+            return Err(Stop::Failed(ErrorCode::Killed, message));
+        }
         let now = now();
         if now >= self.deadline {
             let message = "the deadline passed while the function was running".to_owned();
@@ -192,7 +218,13 @@ mod tests {
     #[test]
     fn a_host_function_that_goes_on_and_on_uses_the_time_up_without_a_suspension() {
         let limit = Duration::from_millis(20);
-        let meter = Meter::new(now() + Duration::from_secs(5), limit, limit);
+        let meter = Meter::new(
+            now() + Duration::from_secs(5),
+            limit,
+            limit,
+            0,
+            Arc::default(),
+        );
         let stop = loop {
             if let Err(stop) = meter.check() {
                 break stop;

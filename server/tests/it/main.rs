@@ -12,6 +12,8 @@ mod support;
 mod abi;
 /// Bounds and races that only hostile peers and guests meet.
 mod bounds;
+/// Calls that are looked at, killed, or run dry.
+mod calls;
 /// Plain commands, as transcripts.
 mod commands;
 /// Many clients at once: what never conflicts, and what is never lost.

@@ -110,6 +110,17 @@ pub(crate) enum Command {
     /// The arguments are JSON, which is sent as MessagePack; none are null. Integers have up to 64 bits;
     /// larger ones become floating-point numbers.
     Call(Call),
+    /// Print the requests that run functions, one a line
+    ///
+    /// What it has used is that of the function that runs, as of its last tick, a millisecond ago or
+    /// less; fuel, as of its last call of another function.
+    Ps,
+    /// End a call that `ps` shows: it is answered `killed`, and nothing of it is written
+    Kill {
+        /// Its id
+        #[arg(value_name = "ID")]
+        call: u64,
+    },
     /// Print changes as they are committed, one a line: sequence, change, key, value
     ///
     /// A change is set, del, or expire: the key's time had come, and its entry was removed. Columns stand between tabs, and are escaped as with scan. With
@@ -268,6 +279,9 @@ pub(crate) struct Call {
     /// - reads them from standard input
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub(crate) raw: Option<OsString>,
+    /// Run it to its end, write nothing, and print what it would have written and what it used
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 impl From<Rule> for OnFailure {

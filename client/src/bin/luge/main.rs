@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   args    what is asked for          units   durations and sizes
-//!   run     commands on keys, call     module  commands on modules
+//!   run     commands on keys           module  commands on modules
+//!   calls   call, dry runs, ps, kill
 //!   streams watch and backup           json    between JSON and MessagePack
 //!   print   what goes to stdout
 //!   failure what goes to stderr, and how the process ends
 //! ```
 
 mod args;
+mod calls;
 mod failure;
 mod json;
 mod module;

@@ -1,7 +1,6 @@
-//! The commands on keys and values, `call`, `flush`, `info` and `ping`.
+//! The commands on keys and values, `flush`, `info` and `ping`; and who carries out the others.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::io::Read;
 
 use luge_client::{
@@ -9,11 +8,11 @@ use luge_client::{
 };
 use serde_json::{Value, json};
 
-use crate::args::{Call, Command, Scan, Set};
+use crate::args::{Command, Scan, Set};
 use crate::failure::Failure;
 use crate::print::{Printer, escape_for_line};
 use crate::units::show_milliseconds;
-use crate::{Outcome, json, module, streams};
+use crate::{Outcome, calls, json, module, streams};
 
 /// The most entries that one page of a scan is asked for.
 const PAGE_ENTRIES: usize = 1000;
@@ -56,7 +55,12 @@ pub(crate) async fn run(
         }
         Command::Scan(arguments) => scan(client, arguments, printer).await,
         Command::Module(command) => module::run(client, command, printer).await,
-        Command::Call(arguments) => call(client, arguments, printer).await,
+        Command::Call(arguments) => calls::call(client, arguments, printer).await,
+        Command::Ps => calls::list(client, printer).await,
+        Command::Kill { call } => {
+            client.kill(call).await?;
+            done(printer, &json!("ok"), "ok")
+        }
         Command::Watch(arguments) => streams::watch(client, arguments, printer).await,
         Command::Backup(arguments) => streams::backup(client, arguments, printer).await,
         Command::Flush => {
@@ -232,59 +236,15 @@ fn entry_document(entry: &Entry, keys_only: bool) -> Value {
     }
 }
 
-async fn call(client: &Client, arguments: Call, printer: &mut Printer) -> Result<Outcome, Failure> {
-    if let Some(raw) = arguments.raw {
-        let output = client.call_raw(&arguments.procedure, bytes(raw)?).await?;
-        printer.value(&output)?;
-        return Ok(Outcome::Done);
-    }
-    let text = match arguments.arguments.as_deref() {
-        Some("-") => String::from_utf8(read_input()?)
-            .map_err(|error| Failure::local("arguments", format!("not UTF-8: {error}")))?,
-        Some(text) => text.to_owned(),
-        None => "null".to_owned(),
-    };
-    let bytes = json::to_messagepack(&text)
-        .map_err(|error| Failure::local("arguments", not_json(&error)))?;
-    let output = client.call_raw(&arguments.procedure, bytes).await?;
-    print_output(&output, printer)
-}
-
-/// What a procedure returned, as JSON. Nothing where it wrote nothing.
-fn print_output(output: &[u8], printer: &mut Printer) -> Result<Outcome, Failure> {
-    if output.is_empty() {
-        if printer.json {
-            printer.document(&Value::Null)?;
-        }
-        return Ok(Outcome::Done);
-    }
-    let value = json::from_messagepack(output).map_err(|error| {
-        let message = format!(
-            "the call succeeded, but what it returned is not MessagePack ({error}); --raw sends and \
-             prints bytes as they are"
-        );
-        Failure::local("output", message)
-    })?;
-    printer.document(&value)?;
-    Ok(Outcome::Done)
-}
-
-fn not_json(error: &impl Display) -> String {
-    format!(
-        "not JSON: {error}; names and texts stand in double quotes, and the whole in single ones for \
-         the shell, as in '\"anna\"' and '{{\"name\":\"anna\"}}'"
-    )
-}
-
 /// What stands on the command line, or, for a hyphen, on standard input.
-fn bytes(given: OsString) -> Result<Vec<u8>, Failure> {
+pub(crate) fn bytes(given: OsString) -> Result<Vec<u8>, Failure> {
     match given.to_str() {
         Some("-") => read_input(),
         _ => Ok(given.into_encoded_bytes()),
     }
 }
 
-fn read_input() -> Result<Vec<u8>, Failure> {
+pub(crate) fn read_input() -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     std::io::stdin()
         .lock()

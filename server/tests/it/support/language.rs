@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use luge_protocol::{
-    Batch, Call, ChangeKind, Check, Command, Condition, Del, ErrorReply, Exists, Expire, Found,
-    Get, Hello, Incr, Key, LimitsRequest, Mget, ModuleName, NoArguments, Operation, OperationReply,
-    Persist, Range, Reply, Scan, Set, Stop, Ttl, Value, Watch, WatchEvent,
+    Batch, Call, CallsKill, ChangeKind, Check, Command, Condition, Del, ErrorReply, Exists, Expire,
+    Found, Get, Hello, Incr, Key, LimitsRequest, Mget, ModuleName, NoArguments, Operation,
+    OperationReply, Persist, Range, Reply, RunningCall, Scan, Set, Stop, Ttl, Value, Watch,
+    WatchEvent,
 };
 
 /// Words, of which those with a dash in front are options, with their values behind them.
@@ -48,6 +49,10 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
             keys: (!words.has("range")).then(|| words.keys()),
             range: words.range(),
             limit: words.number("limit"),
+        }),
+        "calls" => Command::CallsList(NoArguments {}),
+        "kill" => Command::CallsKill(CallsKill {
+            call: words.text(0).parse().unwrap(),
         }),
         "backup" => Command::Backup(NoArguments {}),
         "stop" => Command::Stop(Stop {
@@ -277,6 +282,25 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
                 .collect::<Vec<_>>()
                 .join(", "),
             Reply::Call(output) => json(&output.0).unwrap_or_else(|| text(&output.0)),
+            Reply::DryRun(told) => {
+                let mut words = vec![json(&told.output).unwrap_or_else(|| text(&told.output))];
+                words.extend(told.writes.iter().map(|write| match &write.1 {
+                    Some(value) if write.2 != 0 => {
+                        format!("{}={}@{}", text(&write.0), text(value), write.2)
+                    }
+                    Some(value) => format!("{}={}", text(&write.0), text(value)),
+                    None => format!("{} deleted", text(&write.0)),
+                }));
+                words.extend((told.more > 0).then(|| format!("and {} more", told.more)));
+                words.join(", ")
+            }
+            Reply::Calls(calls) => {
+                let calls: Vec<String> = calls.iter().map(running_call).collect();
+                match calls.is_empty() {
+                    true => "nothing".to_owned(),
+                    false => calls.join(", "),
+                }
+            }
             Reply::Module(module) => format!("{} version {}", module.name, module.version),
             Reply::Modules(modules) => {
                 let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
@@ -293,6 +317,13 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
             Reply::Info(info) => format!("modules {}", info.modules),
         },
     }
+}
+
+/// Such as `call m.run` or, while it waits, `call`.
+fn running_call(call: &RunningCall) -> String {
+    let function = call.module.iter().zip(&call.function);
+    let words = function.map(|(module, function)| format!(" {module}.{function}"));
+    call.command.clone() + &words.collect::<String>()
 }
 
 /// Such as `v3: a=1 b=2@5000 c del …`, where `…` says that the commit goes on.
