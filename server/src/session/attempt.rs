@@ -1,4 +1,4 @@
-//! One request's way through the core: attempts, each a transaction, until one commits.
+//! One attempt at a request: a transaction, from its snapshot to what it would commit.
 //!
 //! ```text
 //!   begin → request hooks of all parts → [savepoint] all commands → response hooks of all parts → commit
@@ -9,23 +9,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest, Reply};
+use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest};
 use tokio::sync::SemaphorePermit;
 
 use super::calls::Ticket;
-use super::{Context, Core, dry_run, refusal, wants_durability};
+use super::{Context, Core};
 use crate::bugs::{Bug, is_seeded};
-use crate::command::{self, Action, CommandError, Outcome, Pending, Plan, Shape};
+use crate::command::{self, Action, CommandError, Outcome, Plan, Shape};
 use crate::function::{
     Budget, Call, CallLimits, Failure, HookView, Registered, Registry, RequestContext, Runtime,
     Seed, Stage, Usage,
 };
-use crate::store::{CommitOutcome, ReadPoint, Sequence, Store, StoreError};
-use crate::transaction::{Permit, Transaction};
-
-/// Attempts alone, after those beside others. Alone only the passing of time can make a conflict: a
-/// key that was read as live expires before the commit.
-const MAX_EXCLUSIVE_ATTEMPTS: u32 = 3;
+use crate::store::{ReadPoint, Store, StoreError};
+use crate::transaction::Transaction;
 
 /// What a request may hold in writes, in bytes, while it waits for its commit and others run in its
 /// place. With more it keeps the place, so that connections by the thousand do not add up.
@@ -65,205 +61,41 @@ pub(super) enum Abort {
 }
 
 /// An attempt that came to its end.
-struct Settled<'a, S: Store> {
-    transaction: Transaction<S::Snapshot>,
-    outcome: Result<Plan, ErrorReply>,
+pub(super) struct Settled<'a, S: Store> {
+    pub(super) transaction: Transaction<S::Snapshot>,
+    pub(super) outcome: Result<Plan, ErrorReply>,
     /// Whether the commands themselves wrote, and not only hooks.
-    has_changed: bool,
-    running: Option<SemaphorePermit<'a>>,
-    usage: Usage,
+    pub(super) has_changed: bool,
+    pub(super) running: Option<SemaphorePermit<'a>>,
+    pub(super) usage: Usage,
 }
 
-/// The outcome of a request, its gate, and whether something was written.
-pub(super) type Done = (Result<Reply, ErrorReply>, Sequence, bool);
-
-/// Runs a request until it commits.
-pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    registry: Arc<Registry<R::Module>>,
-    context: &Context<'_>,
-    mut request: RequestContext,
-    point: ReadPoint,
-) -> Done {
-    let deadline = deadline(context);
-    let last = core.settings.max_shared_attempts + MAX_EXCLUSIVE_ATTEMPTS;
-    let ticket = OnceLock::new();
-    for number in 1..=last {
-        request.attempt = number;
-        if is_late(core, context) {
-            return (Err(refusal::late()), 0, false);
-        }
-        let alone = match core.settings.is_alone(number) {
-            true => match unless_killed(&ticket, core.coordinator.exclusive()).await {
-                Some(permit) => Some(permit),
-                None => return aborted(Abort::Killed, &request),
-            },
-            false => None,
-        };
-        if let Some(ticket) = ticket.get() {
-            ticket.begin(number);
-        }
-        let attempt = Attempt {
+impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
+    pub(super) fn new(
+        core: &'a Core<S, R>,
+        registry: &'a Registry<R::Module>,
+        context: &Context<'_>,
+        request: &RequestContext,
+        ticket: &'a OnceLock<Ticket>,
+    ) -> Self {
+        Self {
             core,
-            registry: &registry,
+            registry,
             transaction: None,
             request: request.clone(),
             arrived: context.arrived,
-            deadline,
+            deadline: context.deadline(),
             instances: HashMap::new(),
             lowered: lowered(context.command),
             seed: None,
             calls: 0,
             running: None,
-            ticket: &ticket,
+            ticket,
             usage: Usage::default(),
-        };
-        match attempt.run(context.command, point).await {
-            Ok(mut settled) => {
-                if number > 1 && is_seeded(Bug::TrustRetries) {
-                    settled.transaction.forget_reads();
-                }
-                if let Some(ticket) = ticket.get() {
-                    ticket.waits();
-                }
-                if is_dry_run(context.command) {
-                    return told_only(settled);
-                }
-                match commit(core, context, settled, alone, &ticket).await {
-                    Ok(Some(done)) => return done,
-                    Ok(None) if is_killed(&ticket) => return aborted(Abort::Killed, &request),
-                    Ok(None) => tracing::debug!(request = request.request, number, "conflict"),
-                    Err(error) => return (Err(refusal::store(&error)), 0, false),
-                }
-            }
-            Err(abort) => return aborted(abort, &request),
         }
     }
-    let message = format!("other commits touched what the request read, {last} times in a row");
-    (Err(ErrorReply::new(ErrorCode::Conflict, message)), 0, false)
-}
 
-fn aborted(abort: Abort, request: &RequestContext) -> Done {
-    let reply = match abort {
-        Abort::Store(error) => refusal::store(&error),
-        Abort::Killed => refusal::killed(request.request),
-        Abort::Lost => refusal::internal("the call's transaction was lost"),
-    };
-    (Err(reply), 0, false)
-}
-
-/// Commits what an attempt wrote; `None` on a conflict, and where it is killed before.
-async fn commit<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    context: &Context<'_>,
-    settled: Settled<'_, S>,
-    alone: Option<Permit>,
-    ticket: &OnceLock<Ticket>,
-) -> Result<Option<Done>, StoreError> {
-    let Settled {
-        transaction,
-        outcome,
-        has_changed,
-        running: _running,
-        usage: _,
-    } = settled;
-    let snapshot = transaction.sequence();
-    let told = |version| outcome.map(|plan| command::reply(plan, Pending { version, snapshot }));
-    if !transaction.has_writes() {
-        return Ok(Some((told(0), snapshot, false)));
-    }
-    let _permit = match alone {
-        Some(permit) => permit,
-        None => match unless_killed(ticket, core.coordinator.shared()).await {
-            Some(permit) => permit,
-            None => return Ok(None),
-        },
-    };
-    let is_durable = is_durable(core, context, has_changed);
-    let (snapshot, commit) = transaction.into_commit(is_durable);
-    match core.store.commit(snapshot, commit).await {
-        Ok(CommitOutcome::Committed(sequence)) => Ok(Some((told(sequence), sequence, true))),
-        // What could not be validated any more was not written either: a fresh snapshot may do.
-        Ok(CommitOutcome::Conflict) | Err(StoreError::TooOld { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// A dry run's answer: what the call is answered, and what it would have written.
-fn told_only<S: Store>(settled: Settled<'_, S>) -> Done {
-    let Settled {
-        transaction,
-        outcome,
-        usage,
-        ..
-    } = settled;
-    let snapshot = transaction.sequence();
-    let told = outcome.map(|plan| {
-        let pending = Pending {
-            version: 0,
-            snapshot,
-        };
-        dry_run::reply(command::reply(plan, pending), transaction, &usage)
-    });
-    (told, snapshot, false)
-}
-
-fn is_dry_run(command: &Command<'_>) -> bool {
-    matches!(command, Command::Call(call) if call.dry_run == Some(true))
-}
-
-fn is_killed(ticket: &OnceLock<Ticket>) -> bool {
-    let ticket = ticket.get();
-    ticket.is_some_and(|ticket| ticket.running().is_killed())
-}
-
-/// Waits for something; `None` where the request is killed before.
-async fn unless_killed<T>(
-    ticket: &OnceLock<Ticket>,
-    waited_for: impl Future<Output = T>,
-) -> Option<T> {
-    match ticket.get() {
-        None => Some(waited_for.await),
-        Some(ticket) => tokio::select! {
-            biased;
-            () = ticket.running().killed() => None,
-            done = waited_for => Some(done),
-        },
-    }
-}
-
-fn deadline(context: &Context<'_>) -> Option<Instant> {
-    let deadline = context.options.deadline_ms;
-    deadline.map(|ms| context.arrived + Duration::from_millis(ms))
-}
-
-/// Whether the request's deadline has passed.
-pub(super) fn is_late<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    context: &Context<'_>,
-) -> bool {
-    deadline(context).is_some_and(|deadline| (core.surroundings.now)() >= deadline)
-}
-
-/// Whether a commit must be on disk before it is acked: the server's level counts where the commands
-/// themselves wrote and not only hooks, the request's wherever it is stronger.
-pub(super) fn is_durable<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    context: &Context<'_>,
-    has_changed: bool,
-) -> bool {
-    (has_changed && core.settings.syncs_always) || wants_durability(context.options)
-}
-
-fn lowered(command: &Command<'_>) -> LimitsRequest {
-    match command {
-        Command::Call(call) => call.limits.clone().unwrap_or_default(),
-        _ => LimitsRequest::default(),
-    }
-}
-
-impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
-    async fn run(
+    pub(super) async fn run(
         mut self,
         command: &Command<'_>,
         point: ReadPoint,
@@ -505,4 +337,11 @@ fn outcome_bytes(outcome: &Outcome) -> usize {
             Outcome::Made(Some(value)) => value.len(),
             _ => 0,
         }
+}
+
+fn lowered(command: &Command<'_>) -> LimitsRequest {
+    match command {
+        Command::Call(call) => call.limits.clone().unwrap_or_default(),
+        _ => LimitsRequest::default(),
+    }
 }

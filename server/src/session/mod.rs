@@ -14,6 +14,7 @@ mod point;
 mod procedures;
 mod records;
 mod refusal;
+mod request;
 mod streams;
 mod sweep;
 mod watch;
@@ -144,6 +145,14 @@ struct Context<'a> {
     options: &'a Options,
     arrived: Instant,
     number: u64,
+}
+
+impl Context<'_> {
+    fn deadline(&self) -> Option<Instant> {
+        let deadline = Duration::from_millis(self.options.deadline_ms?);
+        // One that lies beyond all clocks is none.
+        self.arrived.checked_add(deadline)
+    }
 }
 
 /// How a request ended, and behind which gate.
@@ -327,7 +336,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         }
         let point = read_point(context.command, &registry, self.last_seen);
         let (outcome, gate, has_written) =
-            attempt::run(&core, registry, context, request, point).await;
+            request::run(&core, registry, context, request, point).await;
         self.saw(gate, has_written);
         (outcome, gate)
     }

@@ -7,7 +7,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use luge_protocol::{Command, ErrorReply, HookCommand, Key};
 
-use super::{Context, Core, attempt, refusal};
+use super::{Context, Core, refusal, request};
 use crate::command::{self, CommandError, CommandLimits, Pending, Plan};
 use crate::function::{Registry, Runtime};
 use crate::store::{
@@ -69,9 +69,9 @@ pub(super) fn peek<S: Store, R: Runtime<S::Snapshot>>(
     registry: &Registry<R::Module>,
     context: &Context<'_>,
     last_seen: Sequence,
-) -> Option<attempt::Done> {
+) -> Option<request::Done> {
     let key = read(context.command, registry)?;
-    if attempt::is_late(core, context) {
+    if request::is_late(core, context) {
         return None;
     }
     let key = Keyspace::Data.key(key);
@@ -97,11 +97,11 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
     registry: &Registry<R::Module>,
     context: &Context<'_>,
     point: &Point<'_>,
-) -> attempt::Done {
+) -> request::Done {
     let place = Keyspace::Data.key(point.key);
-    let is_durable = attempt::is_durable(core, context, true);
+    let is_durable = request::is_durable(core, context, true);
     let _permit = core.coordinator.shared().await;
-    if attempt::is_late(core, context) {
+    if request::is_late(core, context) {
         return (Err(refusal::late()), 0, false);
     }
     let decide = |entry: Option<Entry>, sequence: Sequence, now_ms: Millis| {
@@ -166,7 +166,7 @@ async fn carry_out<M>(
     Ok(plan)
 }
 
-fn told(evaluated: Evaluated<Decided>) -> attempt::Done {
+fn told(evaluated: Evaluated<Decided>) -> request::Done {
     let Evaluated {
         committed,
         seen,
