@@ -463,7 +463,7 @@ impl Versions {
             self.unfolded_bytes.fetch_sub(bytes, Ordering::Relaxed);
             shard.cached_bytes += bytes;
             shard.evict(self.max_cached_bytes);
-            drop(shard);
+            // With the lock held: a version that comes next may expire at the same moment.
             self.set_expiry(key, expiry, None);
         }
     }
