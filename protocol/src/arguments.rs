@@ -11,7 +11,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::list::{list, optional_list, optional_map};
-use crate::{HookOverride, Key, LimitsRequest, Value};
+use crate::{HookOverride, Key, LimitsRequest, Secret, Value};
 
 /// The arguments of commands that take none: `[]` or `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,9 +28,9 @@ pub struct Hello<'a> {
     /// What the client calls itself. Self-declared: not for security.
     #[serde(default, borrow)]
     pub client: Option<Cow<'a, str>>,
-    /// A secret that tells who the user is.
+    /// A token that proves who the user is.
     #[serde(default, borrow)]
-    pub credentials: Option<Cow<'a, str>>,
+    pub credentials: Option<Secret<'a>>,
 }
 
 /// `get`: the value of a key.

@@ -45,7 +45,7 @@ macro_rules! error_codes {
 error_codes! {
     BadRequest "bad_request" "The request is not of the protocol's form."
     Unsupported "unsupported" "The server knows the command or option, and does not carry it out."
-    Unauthenticated "unauthenticated" "The command needs credentials that `hello` did not carry."
+    Unauthenticated "unauthenticated" "`hello` carried no token of the server's, or that token is no longer in force."
     Forbidden "forbidden" "The user, or the function, may not do this."
     NotFound "not_found" "The module, procedure or call that was named does not exist."
     Conflict "conflict" "Other commits touched what the request read, on every attempt; it can be sent again."

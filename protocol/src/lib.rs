@@ -26,6 +26,7 @@ mod module;
 mod reply;
 mod request;
 mod response;
+mod secret;
 mod stream;
 
 pub use arguments::{
@@ -48,6 +49,7 @@ pub use reply::{
 };
 pub use request::{Command, Durability, Options, Request, RequestId};
 pub use response::{Response, response_id};
+pub use secret::Secret;
 pub use stream::{ChangeKind, KeyChange, WatchEvent, is_last_of_stream};
 
 /// The version of the protocol that this crate speaks.

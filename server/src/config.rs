@@ -136,6 +136,8 @@ settings! {
         "large frames that are arriving and replies that wait to be written, of all connections together; beyond it they wait for each other";
     idle_timeout_ms: u64 = 3_600_000, "ms",
         "a connection without a request for so long is closed, so that peers that vanished do not add up";
+    greeting_timeout_ms: u64 = 10_000, "ms",
+        "a connection must have said a `hello` that is accepted in this time, so that strangers do not keep places from users";
     frame_timeout_ms: u64 = 30_000, "ms",
         "a frame must arrive in this time from its first byte on, so that slow senders do not hold buffers";
     write_timeout_ms: u64 = 30_000, "ms",

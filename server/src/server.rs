@@ -251,6 +251,7 @@ pub(crate) fn net_options(config: &Config) -> NetOptions {
         max_unread_bytes: config.max_unread_bytes,
         max_buffered_bytes: config.max_buffered_bytes,
         idle_timeout: Duration::from_millis(config.idle_timeout_ms),
+        greeting_timeout: Duration::from_millis(config.greeting_timeout_ms),
         frame_timeout: Duration::from_millis(config.frame_timeout_ms),
         write_timeout: Duration::from_millis(config.write_timeout_ms),
         watch_timeout: Duration::from_millis(config.watch_timeout_ms),

@@ -23,6 +23,10 @@ use crate::store::Store;
 /// How much is read at once: many requests of a pipeline.
 const READ_BYTES: usize = 32 << 10;
 
+/// The longest body before a greeting is accepted: a `hello` is short, and strangers should not fill
+/// buffers.
+const MAX_GREETING_BYTES: usize = 16 << 10;
+
 /// How long a refused peer may go on sending before it is cut off. Without it, a reset could
 /// overtake the refusal.
 const LINGER: Duration = Duration::from_secs(1);
@@ -33,6 +37,8 @@ enum End {
     Closed,
     /// No request came for too long.
     Idle,
+    /// We close, and everything has been said.
+    Over,
     /// We close, after this has been said.
     Refused(Vec<u8>),
 }
@@ -46,6 +52,8 @@ struct Requests {
     /// When the frame that is arriving began to.
     frame_began: Option<Instant>,
     has_spoken: bool,
+    /// When the connection must have been greeted; nothing once it was.
+    greeting_deadline: Option<Instant>,
     shared: SharedBuffers,
     /// What the buffer takes of the server's budget, while a large frame arrives and is handled.
     held: Option<Held>,
@@ -76,11 +84,12 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         socket: source,
         buffer: BytesMut::new(),
         codec: FrameCodec {
-            max_frame_bytes: options.max_frame_bytes,
+            max_frame_bytes: options.max_frame_bytes.min(MAX_GREETING_BYTES),
         },
         options,
         frame_began: None,
         has_spoken: false,
+        greeting_deadline: Some(Instant::now() + options.greeting_timeout),
         shared: shared.replies,
         held: None,
     };
@@ -106,6 +115,7 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
     let farewell = match end {
         End::Closed => None,
         End::Idle => Some(too_late("no request came", options.idle_timeout)),
+        End::Over => Some(Vec::new()),
         End::Refused(farewell) => Some(farewell),
     };
     if let Some(farewell) = farewell {
@@ -126,11 +136,17 @@ async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
     mut streams: Streams,
     mut stopping: watch::Receiver<bool>,
 ) -> (Requests, End) {
+    let mut authority = session.authority();
     loop {
         let next = tokio::select! {
             biased;
             next = requests.next() => next,
             _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
+            // An idle connection, too, and one that only watches, ends with its token.
+            Ok(()) = authority.changed() => match session.renew() {
+                Ok(()) => continue,
+                Err(over) => return (requests, End::Refused(farewell(over))),
+            },
         };
         let body = match next {
             Ok(body) => body,
@@ -145,6 +161,12 @@ async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
         requests.release();
         if !answers.send(answer).await {
             return (requests, End::Closed);
+        }
+        if session.is_over() {
+            return (requests, End::Over);
+        }
+        if session.is_admitted() {
+            requests.admit();
         }
         if let Some(stream) = session.begun() {
             streams.start(stream);
@@ -173,6 +195,12 @@ impl Requests {
         }
     }
 
+    /// From the greeting on, the bounds of users hold.
+    fn admit(&mut self) {
+        self.greeting_deadline = None;
+        self.codec.max_frame_bytes = self.options.max_frame_bytes;
+    }
+
     /// Gives the room of a frame back that has been handled, and with it the memory.
     fn release(&mut self) {
         if self.held.is_some() && self.buffer.len() < ALLOWANCE_BYTES {
@@ -190,6 +218,10 @@ impl Requests {
             Some(began) => began + self.options.frame_timeout,
             None => Instant::now() + self.options.idle_timeout,
         };
+        let greeting = self
+            .greeting_deadline
+            .filter(|greeting| *greeting < deadline);
+        let deadline = greeting.unwrap_or(deadline);
         let read = async {
             // A frame beyond the allowance takes room as it arrives, however small its pieces are.
             let needed = (self.buffer.len() + READ_BYTES).saturating_sub(ALLOWANCE_BYTES);
@@ -209,6 +241,10 @@ impl Requests {
         match timeout_at(deadline, read).await {
             Ok(Ok(0) | Err(_)) => Err(End::Closed),
             Ok(Ok(_)) => Ok(()),
+            Err(_) if greeting.is_some() => {
+                let limit = self.options.greeting_timeout;
+                Err(End::Refused(too_late("no `hello` was accepted", limit)))
+            }
             Err(_) if self.frame_began.is_none() => Err(End::Idle),
             Err(_) => {
                 let limit = self.options.frame_timeout;
@@ -242,7 +278,11 @@ fn too_late(what: &str, limit: Duration) -> Vec<u8> {
 
 /// A refusal that belongs to no request, as a frame.
 pub(super) fn refusal(code: ErrorCode, message: String) -> Vec<u8> {
-    let outcome = Err(ErrorReply::new(code, message));
+    farewell(ErrorReply::new(code, message))
+}
+
+fn farewell(error: ErrorReply) -> Vec<u8> {
+    let outcome = Err(error);
     replies::encode(Response { id: 0, outcome }, usize::MAX)
 }
 

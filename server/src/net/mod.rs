@@ -26,6 +26,8 @@ pub struct NetOptions {
     pub max_buffered_bytes: usize,
     /// A connection without a request for so long is closed.
     pub idle_timeout: Duration,
+    /// A connection must have been greeted in this time.
+    pub greeting_timeout: Duration,
     /// A frame must arrive in this time from its first byte on.
     pub frame_timeout: Duration,
     /// A client that takes next to nothing of its replies in so long is closed.

@@ -357,6 +357,7 @@ mod tests {
             max_unread_bytes: ROOM_BYTES,
             max_buffered_bytes: ROOM_BYTES,
             idle_timeout: patience,
+            greeting_timeout: patience,
             frame_timeout: patience,
             write_timeout: patience,
             watch_timeout: patience,

@@ -5,6 +5,7 @@
 //! request as soon as the last one is sequenced, so the requests of a pipeline share a sync.
 
 mod attempt;
+mod authority;
 mod calls;
 mod dry_run;
 mod greeting;
@@ -29,6 +30,7 @@ use luge_protocol::{
     RequestId, Response, ServerLimits,
 };
 use tokio::sync::Semaphore;
+use tokio::sync::watch::{Receiver, Sender};
 
 use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
@@ -36,8 +38,10 @@ use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, See
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
+use authority::Grant;
 use streams::StreamTable;
 
+pub use authority::{Authority, Role, Token, TokenHash};
 pub use records::{LoadError, load_modules};
 pub use streams::{Interruption, Progress, Stream};
 pub use sweep::{sweep, sweep_once};
@@ -50,6 +54,8 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     pub runtime: R,
     /// The modules in force.
     registry: ArcSwap<Registry<R::Module>>,
+    /// Who may do what.
+    authority: Sender<Arc<Authority>>,
     coordinator: Coordinator,
     /// The bounds.
     pub settings: Settings,
@@ -121,7 +127,12 @@ pub struct Surroundings {
 pub struct Session<S: Store, R: Runtime<S::Snapshot>> {
     core: Arc<Core<S, R>>,
     identity: Arc<Identity>,
-    is_greeted: bool,
+    authority: Receiver<Arc<Authority>>,
+    /// What it may do, once it was greeted.
+    grant: Option<Grant>,
+    refused_greetings: u32,
+    /// Why nothing more is answered.
+    over: Option<ErrorReply>,
     /// The newest commit that this session was told of: its reads never see less.
     last_seen: Sequence,
     streams: StreamTable,
@@ -166,6 +177,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             store,
             runtime,
             registry: ArcSwap::from_pointee(Registry::default()),
+            authority: Sender::default(),
             coordinator: Coordinator::default(),
             running: Semaphore::new(settings.max_running),
             calls: Arc::default(),
@@ -238,9 +250,12 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
     /// A conversation that has not begun.
     pub fn new(core: Arc<Core<S, R>>, identity: Identity) -> Self {
         Self {
+            authority: core.authority(),
             core,
             identity: Arc::new(identity),
-            is_greeted: false,
+            grant: None,
+            refused_greetings: 0,
+            over: None,
             last_seen: 0,
             streams: StreamTable::default(),
             begun: None,
@@ -266,16 +281,14 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             number,
         };
         let outcome = self.dispatch(&context).await;
-        answer(request.id, outcome)
+        let mut answer = answer(request.id, outcome);
+        self.veil(&mut answer.response);
+        answer
     }
 
     async fn dispatch(&mut self, context: &Context<'_>) -> Outcome {
-        if !self.is_greeted && !matches!(context.command, Command::Hello(_)) {
-            let message = format!(
-                "the first request of a connection is `hello`, and this is `{}`",
-                context.command.name()
-            );
-            return (Err(ErrorReply::new(ErrorCode::BadRequest, message)), 0);
+        if let Err(refused) = self.check(context.command) {
+            return (Err(refused), 0);
         }
         match context.command {
             Command::Hello(hello) => (self.greet(hello).map(Reply::Hello), 0),

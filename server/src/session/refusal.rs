@@ -2,6 +2,7 @@
 
 use luge_protocol::{ErrorCode, ErrorDetails, ErrorReply};
 
+use super::Role;
 use super::watch::TooLarge;
 use crate::function::Failure;
 use crate::store::{Sequence, StoreError};
@@ -38,6 +39,48 @@ pub(super) fn killed(call: u64) -> ErrorReply {
         call: Some(call),
         ..ErrorDetails::default()
     })
+}
+
+/// A request before `hello`.
+pub(super) fn ungreeted(command: &str) -> ErrorReply {
+    let message = format!("the first request of a connection is `hello`, and this is `{command}`");
+    ErrorReply::new(ErrorCode::BadRequest, message)
+}
+
+/// A `hello` without a token, where one is needed.
+pub(super) fn missing_token() -> ErrorReply {
+    let message = "this server wants a token as the credentials of `hello`, and there were none";
+    ErrorReply::new(ErrorCode::Unauthenticated, message)
+}
+
+/// A `hello` with a token that is none of the server's.
+pub(super) fn unknown_token() -> ErrorReply {
+    let message = "the credentials of `hello` are no token of this server's";
+    ErrorReply::new(ErrorCode::Unauthenticated, message)
+}
+
+/// A session that was refused too often.
+pub(super) fn too_many_greetings(limit: u32) -> ErrorReply {
+    let message = format!("{limit} greetings of this connection were refused; connect again");
+    ErrorReply::new(ErrorCode::Unauthenticated, message)
+}
+
+/// A `hello` with a token, where there are none.
+pub(super) fn needless_token() -> ErrorReply {
+    let message = "this server has no tokens; leave the credentials out";
+    ErrorReply::new(ErrorCode::Unsupported, message)
+}
+
+/// A session whose token was taken away.
+pub(super) fn revoked_token() -> ErrorReply {
+    let message = "the token of this connection is not in force any more, or allows less; connect again with one that is";
+    ErrorReply::new(ErrorCode::Unauthenticated, message)
+}
+
+/// A command that the session's role does not allow.
+pub(super) fn weak_role(command: &str, needed: Role, role: Role) -> ErrorReply {
+    let message = format!("`{command}` needs the role {needed}, and this token has {role}");
+    ErrorReply::new(ErrorCode::Forbidden, message)
 }
 
 /// A procedure that failed.

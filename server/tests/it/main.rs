@@ -10,6 +10,8 @@ mod support;
 
 /// The guest ABI's page, held to the code.
 mod abi;
+/// Who may do what: roles, tokens, and what becomes of those that were taken away.
+mod authority;
 /// Bounds and races that only hostile peers and guests meet.
 mod bounds;
 /// Calls that are looked at, killed, or run dry.

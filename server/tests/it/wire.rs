@@ -9,10 +9,10 @@ use luge_server::testing::{TestServer, start_with};
 use crate::support::runtime;
 
 /// A connection that speaks bytes.
-pub(crate) struct Peer(TcpStream);
+pub(crate) struct Peer(pub(crate) TcpStream);
 
 impl Peer {
-    fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket
             .set_read_timeout(Some(Duration::from_secs(20)))

@@ -27,7 +27,9 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
         "hello" => Command::Hello(Hello {
             versions: vec![1],
             client: None,
-            credentials: None,
+            credentials: words
+                .option("token")
+                .map(|token| token[0].to_string().into()),
         }),
         "ping" => Command::Ping(NoArguments {}),
         "info" => Command::Info(NoArguments {}),

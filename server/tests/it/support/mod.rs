@@ -4,7 +4,7 @@
 pub(crate) mod disk;
 mod language;
 
-pub(crate) use language::render as rendered;
+pub(crate) use language::{parse as parsed, render as rendered};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use luge_protocol::{
 use luge_server::config::Config;
 use luge_server::function::Identity;
 use luge_server::server::{ceilings, settings, surroundings};
-use luge_server::session::{Core, Session, Surroundings, load_modules};
+use luge_server::session::{Authority, Core, Session, Surroundings, Token, load_modules};
 use luge_server::store::embedded::disk::RealDisk;
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use luge_server::store::{Clock, MemoryStore, Store};
@@ -265,10 +265,21 @@ pub(crate) async fn ask<S: Store>(
     unreachable!("the second line is answered")
 }
 
+/// The token of `name=role`, which is `token-of-NAME`.
+fn token(entry: &str) -> Token {
+    let (name, role) = entry.split_once('=').unwrap();
+    Token {
+        name: name.to_owned(),
+        role: role.parse().unwrap(),
+        hash: Token::hash_of(&format!("token-of-{name}")),
+    }
+}
+
 /// A core and the conversations with it.
 pub(crate) struct Talk<S: Store> {
     pub(crate) core: Arc<TestCore<S>>,
     clock: ManualClock,
+    has_tokens: bool,
     sessions: BTreeMap<String, Session<S, WasmRuntime<S::Snapshot>>>,
 }
 
@@ -279,8 +290,19 @@ impl<S: Store> Talk<S> {
         Self {
             core,
             clock,
+            has_tokens: false,
             sessions: BTreeMap::new(),
         }
+    }
+
+    /// Puts tokens in force, such as `anna=data root=admin`; `none` makes the server an open one.
+    pub(crate) fn set_tokens(&mut self, names: &str) {
+        self.has_tokens = names.trim() != "none";
+        let authority = match self.has_tokens {
+            true => Authority::Tokens(names.split_whitespace().map(token).collect()),
+            false => Authority::Open,
+        };
+        self.core.set_authority(authority);
     }
 
     /// Pushes the modules, and goes through the transcript.
@@ -298,6 +320,10 @@ impl<S: Store> Talk<S> {
             .map(str::trim)
             .filter(|line| !line.is_empty())
         {
+            if let Some(names) = line.strip_prefix('!') {
+                self.set_tokens(names);
+                continue;
+            }
             if let Some(ms) = line.strip_prefix('~') {
                 self.clock
                     .advance(ms.trim().trim_end_matches("ms").parse().unwrap());
@@ -372,6 +398,8 @@ impl<S: Store> Talk<S> {
         command: Command<'_>,
         options: Options,
     ) -> Result<Reply, ErrorReply> {
+        // Who does not begin by saying hello says it here, with the token of the name if there are any.
+        let is_hello = matches!(command, Command::Hello(_));
         if !self.sessions.contains_key(who) {
             let connection = self.sessions.len() as u64 + 1;
             let identity = Identity {
@@ -381,8 +409,12 @@ impl<S: Store> Talk<S> {
                 user: None,
             };
             let mut session = Session::new(Arc::clone(&self.core), identity);
-            let body = Request::new(1, language::parse("hello test")).encode();
-            session.handle(&body, now()).await.response.outcome.unwrap();
+            if !is_hello {
+                let token = format!("hello --token token-of-{who}");
+                let hello = if self.has_tokens { &token } else { "hello" };
+                let body = Request::new(1, language::parse(hello)).encode();
+                session.handle(&body, now()).await.response.outcome.unwrap();
+            }
             self.sessions.insert(who.to_owned(), session);
         }
         let session = self.sessions.get_mut(who).unwrap();
