@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use luge_protocol::{Command, Hello, HelloReply, Options, PROTOCOL_VERSION};
+use luge_protocol::{Command, Hello, HelloReply, Options, PROTOCOL_VERSION, Secret};
 use tokio::net::TcpStream;
 
 use crate::client::{Client, Shared};
@@ -29,7 +29,7 @@ use crate::error::Error;
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
     name: Option<String>,
-    credentials: Option<String>,
+    token: Option<Secret<'static>>,
     connect_timeout: Duration,
     request_timeout: Duration,
     max_frame_bytes: usize,
@@ -40,7 +40,7 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             name: None,
-            credentials: None,
+            token: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             max_frame_bytes: 16 << 20,
@@ -57,10 +57,12 @@ impl ClientBuilder {
         self
     }
 
-    /// A secret that tells who the user is. None if left out.
+    /// The token that proves to the server who the user is, as `luge-server token add` printed it. None
+    /// if left out, which is right for a server without tokens. It gets into no log, and without TLS it
+    /// crosses the network as it is.
     #[must_use]
-    pub fn credentials(mut self, credentials: impl Into<String>) -> Self {
-        self.credentials = Some(credentials.into());
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Secret::from(token.into()));
         self
     }
 
@@ -131,7 +133,7 @@ impl ClientBuilder {
         let hello = Command::Hello(Hello {
             versions: vec![PROTOCOL_VERSION],
             client: self.name.as_deref().map(Into::into),
-            credentials: self.credentials.as_deref().map(Into::into),
+            credentials: self.token.clone(),
         });
         let reply: HelloReply = shared.request(hello, Options::default()).await?;
         if reply.version != PROTOCOL_VERSION {

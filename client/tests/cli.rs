@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use luge_client::Client;
+use luge_server::session::Role;
+use luge_server::tokens::TokensFile;
 use serde_json::{Value, json};
 
 /// What a run of `luge` left behind.
@@ -30,10 +32,23 @@ async fn luge_with_input<const N: usize>(
     arguments: [&str; N],
     input: &'static [u8],
 ) -> Run {
+    run(program(address, arguments), input).await
+}
+
+/// The program, with no more in its environment than the server's address.
+fn program<const N: usize>(address: SocketAddr, arguments: [&str; N]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_luge"));
+    for name in ["LUGE_TOKEN", "LUGE_TOKEN_FILE", "LUGE_TLS", "LUGE_TLS_CA"] {
+        command.env_remove(name);
+    }
     command
         .args(arguments)
-        .env("LUGE_ADDR", address.to_string())
+        .env("LUGE_ADDR", address.to_string());
+    command
+}
+
+async fn run(mut command: Command, input: &'static [u8]) -> Run {
+    command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -463,6 +478,64 @@ async fn the_server_tells_how_it_is() {
     assert_eq!(info["store"].as_str().unwrap().len(), 32);
     let text = luge(address, ["info"]).await;
     assert!(text.stdout.starts_with(b"server       "));
+}
+
+#[tokio::test]
+async fn a_token_comes_from_a_flag_or_a_file_or_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut token = String::new();
+    let server = luge_server::testing::start_with(|config| {
+        config.tokens_file = folder.path().join("users");
+        let file = TokensFile::find(config).unwrap();
+        token = file.add("anna", Role::Data).unwrap();
+    })
+    .await;
+    let address = server.address();
+    let file = folder.path().join("token");
+    std::fs::write(&file, format!("{token}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    luge(address, ["ping", "--token", &token])
+        .await
+        .prints("pong\n");
+    luge(address, ["ping", "--token-file", file])
+        .await
+        .prints("pong\n");
+    for (name, value) in [("LUGE_TOKEN", &*token), ("LUGE_TOKEN_FILE", file)] {
+        let mut command = program(address, ["ping"]);
+        command.env(name, value);
+        run(command, b"").await.prints("pong\n");
+    }
+    // What is said on the command line counts.
+    let mut command = program(address, ["ping", "--token", "wrong"]);
+    command.env("LUGE_TOKEN", &token);
+    let refused = run(command, b"").await;
+    refused.fails(
+        "error: unauthenticated: the credentials of `hello` are no token of this server's\n",
+    );
+    assert!(
+        refused.stderr.contains("LUGE_TOKEN_FILE"),
+        "{}",
+        refused.stderr
+    );
+    luge(address, ["ping"])
+        .await
+        .fails("error: unauthenticated: ");
+    luge(address, ["module", "list", "--token", &token])
+        .await
+        .fails("error: forbidden: `module.list` needs the role deploy, and this token has data\n");
+    let several = folder.path().join("several");
+    for text in ["a b", "", " \n", &"x".repeat(5000)] {
+        std::fs::write(&several, text).unwrap();
+        luge(address, ["ping", "--token-file", several.to_str().unwrap()])
+            .await
+            .fails(&format!(
+                "error: file: {}: a file with a token",
+                several.display()
+            ));
+    }
+    luge(address, ["ping", "--token-file", "/nowhere"])
+        .await
+        .fails("error: file: /nowhere: ");
 }
 
 #[tokio::test]

@@ -39,6 +39,23 @@ async fn the_first_request_offers_version_1_and_names_the_client() {
 }
 
 #[tokio::test]
+async fn the_first_request_carries_the_token_which_no_debug_form_shows() {
+    let builder = Client::builder().token("open-sesame");
+    let (client, _peer) = try_connect(&builder, async |peer| {
+        let body = peer.receive().await.unwrap();
+        let (id, command) = parts(&body);
+        let Command::Hello(hello) = command else {
+            panic!("not a hello");
+        };
+        assert_eq!(hello.credentials.unwrap().reveal(), "open-sesame");
+        peer.reply(id, Reply::Hello(hello_reply(1 << 20))).await;
+    })
+    .await;
+    let shown = format!("{builder:?} {:?}", client.unwrap());
+    assert!(!shown.contains("sesame"), "{shown}");
+}
+
+#[tokio::test]
 async fn requests_are_under_way_together_and_responses_find_theirs_in_any_order() {
     let (client, mut peer) = connected().await;
     let tasks: Vec<_> = (0..200)

@@ -74,9 +74,9 @@ impl fmt::Display for DurabilitySetting {
     }
 }
 
-/// Variables with our prefix that are not settings of the server: the CLI's address, and the name of
+/// Variables with our prefix that are not settings of the server: those of the CLI, and the name of
 /// the file, which is read before any setting.
-const OTHER_VARIABLES: &[&str] = &["addr", "config"];
+const OTHER_VARIABLES: &[&str] = &["addr", "config", "tls", "tls_ca", "token", "token_file"];
 
 /// A setting, as `luge-server config` shows it.
 #[derive(Clone, Copy, Debug)]
@@ -114,11 +114,13 @@ macro_rules! settings {
 
 settings! {
     listen: String = format!("127.0.0.1:{}", luge_protocol::DEFAULT_PORT), "host:port",
-        "where clients connect; a loopback address, unless no_auth is set";
+        "where clients connect; a loopback address, unless there are tokens or no_auth is set";
     data: PathBuf = "./luge-data".into(), "folder",
         "where the data lies; one server at a time has it open";
+    tokens_file: PathBuf = PathBuf::new(), "file",
+        "who may do what, as `luge-server token` writes it; if empty, the data folder's name and .tokens, beside it, where that is";
     no_auth: bool = false, "",
-        "whether an address that others can reach is served without accounts: whoever reaches it may read, write and deploy";
+        "whether an address that others can reach is served without tokens: whoever reaches it may read, write and deploy";
     log: String = "info".to_owned(), "filter",
         "what is logged, as tracing's filters are written, such as info or luge_server=debug,luge::guest=trace";
     log_format: LogFormat = LogFormat::Text, "text|json",
@@ -361,8 +363,10 @@ impl Config {
             ));
         }
         let progress_ms = usize::try_from(self.watch_progress_ms).unwrap_or(usize::MAX);
+        let greeting_ms = usize::try_from(self.greeting_timeout_ms).unwrap_or(usize::MAX);
         let at_least_one = [
             ("watch_progress_ms", progress_ms),
+            ("greeting_timeout_ms", greeting_ms),
             ("max_connections", self.max_connections),
             ("max_unread_replies", self.max_unread_replies),
             ("max_unfolded_bytes", self.max_unfolded_bytes),

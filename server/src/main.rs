@@ -8,14 +8,18 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use luge_server::config::{Config, ConfigError, LogFormat};
 use luge_server::net::Stopper;
+use luge_server::reload::Reloader;
 use luge_server::server::{Server, stopper};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+
+use users::TokenCommand;
 
 mod demo;
 mod folders;
 mod show;
+mod users;
 
 /// A key-value server that its clients program in WebAssembly.
 #[derive(Parser)]
@@ -35,6 +39,9 @@ enum Command {
     Config(SettingFlags),
     /// Show what Luge does, with a server of its own in a temporary folder.
     Demo,
+    /// Make, list and remove the tokens by which users prove who they are.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Check the base and the log of a data folder, which are the truth, and change nothing. No server may have it open.
     Check {
         /// Where the data lies.
@@ -57,6 +64,9 @@ struct SettingFlags {
     /// Where the data lies [default: ./luge-data].
     #[arg(long, value_name = "FOLDER")]
     data: Option<String>,
+    /// Who may do what [default: the data folder's name and .tokens, beside it, where that is].
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<String>,
     /// When a write is acknowledged: always (once it is on disk), everysec or interval:MS (once the
     /// kernel has it, which syncs on the clock) [default: always].
     #[arg(long, value_name = "LEVEL")]
@@ -81,6 +91,7 @@ impl SettingFlags {
         let named = [
             ("listen", &self.listen),
             ("data", &self.data),
+            ("tokens_file", &self.tokens_file),
             ("durability", &self.durability),
             ("log", &self.log),
         ];
@@ -120,6 +131,7 @@ fn main() -> ExitCode {
             .map_err(|error| error.to_string())
             .and_then(|config| show::config(&config)),
         Some(Command::Demo) => demo::run(),
+        Some(Command::Token(command)) => users::run(command),
         Some(Command::Check { folder }) => folders::check(folder),
         Some(Command::Restore { backup, folder }) => folders::restore(backup, folder),
     };
@@ -142,10 +154,13 @@ fn serve(settings: &SettingFlags) -> Result<(), String> {
     runtime.block_on(async {
         // Before anybody is told that the server is ready, or a signal could still end it out of order.
         let (stopper, stopping) = stopper();
-        stop_at_signals(stopper).map_err(|error| format!("no signals: {error}"))?;
+        let signals = |error| format!("no signals: {error}");
+        stop_at_signals(stopper).map_err(signals)?;
+        let hangups = signal(SignalKind::hangup()).map_err(signals)?;
         let server = Server::start(&config)
             .await
             .map_err(|error| error.to_string())?;
+        tokio::spawn(reload_at_signals(hangups, server.reloader()));
         server
             .run(stopping)
             .await
@@ -175,6 +190,15 @@ fn stop_at_signals(stopper: Stopper) -> std::io::Result<()> {
         stopper.stop();
     });
     Ok(())
+}
+
+/// Takes changed files over at SIGHUP.
+async fn reload_at_signals(mut hangups: Signal, reloader: Reloader) {
+    while hangups.recv().await.is_some() {
+        let reloader = reloader.clone();
+        // A fault there should not end what waits for the next signal.
+        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+    }
 }
 
 /// A filter in which a word by itself is a level. To the parser one that is no level is the name of

@@ -13,12 +13,14 @@ use crate::command::CommandLimits;
 use crate::config::{Config, DurabilitySetting};
 use crate::function::{CallLimits, Ceilings, Seed};
 use crate::net::{self, BindError, NetOptions, Stopper};
-use crate::session::{Core, LoadError, Settings, Surroundings, load_modules, sweep};
+use crate::reload::{self, Reloader};
+use crate::session::{Authority, Core, LoadError, Settings, Surroundings, load_modules, sweep};
 use crate::store::embedded::disk::{Disk, RealDisk};
 use crate::store::embedded::{
     EmbeddedOptions, EmbeddedSnapshot, EmbeddedStore, FolderError, SyncPolicy,
 };
 use crate::store::{Clock, Store, StoreError};
+use crate::tokens::{self, TokensError};
 use crate::transaction::WriteLimits;
 use crate::udf::{EngineError, EngineOptions, WasmRuntime};
 
@@ -31,6 +33,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     options: NetOptions,
+    reloader: Reloader,
 }
 
 /// Why a server does not start, or does not stop in order.
@@ -45,6 +48,9 @@ pub enum ServerError {
     /// The function runtime.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The stored modules.
     #[error(transparent)]
     Modules(#[from] LoadError),
@@ -76,15 +82,20 @@ impl Server {
     /// # Errors
     /// Names what is in the way.
     pub async fn start_on(config: &Config, disk: Arc<dyn Disk>) -> Result<Self, ServerError> {
-        // The address first: a second server on it should not touch the folder.
-        let listener = net::bind(&config.listen, config.no_auth).await?;
+        let authority = tokens::authority(config)?;
+        let is_guarded = matches!(authority, Authority::Tokens(_));
+        // The address before the folder: a second server on it should not touch that.
+        let listener = net::bind(&config.listen, is_guarded || config.no_auth).await?;
         let address = listener
             .local_addr()
             .map_err(|error| BindError::Unresolved(config.listen.clone(), error))?;
         let core = Arc::new(open_core(config, disk)?);
         let modules = load_modules(&core).await?;
+        tracing::info!("tokens: {}", reload::tell(&authority));
+        core.set_authority(authority);
         tracing::info!(%address, data = %config.data.display(), modules, "ready");
         Ok(Self {
+            reloader: Reloader::new(Arc::clone(&core), config.clone()),
             core,
             listener,
             address,
@@ -96,6 +107,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What takes over changed files while it serves.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Serves until it is told to stop, finishes what runs, and makes everything durable.

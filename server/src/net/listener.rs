@@ -30,7 +30,7 @@ const MAX_REFUSALS: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Others could reach it, and nobody would have to say who they are.
-    #[error("{0} can be reached from other machines, and this release has no accounts: whoever reaches it could read, write and deploy; listen on a loopback address such as 127.0.0.1:{port}, or pass --no-auth if the network is yours alone", port = luge_protocol::DEFAULT_PORT)]
+    #[error("{0} can be reached from other machines, and there are no tokens: whoever reaches it could read, write and deploy; make a token with `luge-server token add NAME --role admin`, or pass --no-auth if the network is yours alone; 127.0.0.1:{port} is served without either", port = luge_protocol::DEFAULT_PORT)]
     Open(SocketAddr),
     /// Somebody has it.
     #[error("{0} is in use by another program; stop it, or choose another address with --listen")]
@@ -65,11 +65,12 @@ impl Drop for Stopper {
     }
 }
 
-/// Listens on an address.
+/// Listens on an address. One that others can reach only if that `may_be_reached`: because they have to
+/// say who they are, or because it is wanted so.
 ///
 /// # Errors
 /// It is not served, and why.
-pub async fn bind(address: &str, no_auth: bool) -> Result<TcpListener, BindError> {
+pub async fn bind(address: &str, may_be_reached: bool) -> Result<TcpListener, BindError> {
     let unresolved = |error| BindError::Unresolved(address.to_owned(), error);
     let mut resolved = tokio::net::lookup_host(address).await.map_err(unresolved)?;
     let address = resolved.next().ok_or_else(|| {
@@ -78,7 +79,7 @@ pub async fn bind(address: &str, no_auth: bool) -> Result<TcpListener, BindError
             "the name has no address",
         ))
     })?;
-    if !address.ip().is_loopback() && !no_auth {
+    if !address.ip().is_loopback() && !may_be_reached {
         return Err(BindError::Open(address));
     }
     TcpListener::bind(address)

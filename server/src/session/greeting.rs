@@ -30,6 +30,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
         self.authority.send_replace(Arc::new(authority));
     }
 
+    /// Who may do what.
+    pub fn current_authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.authority.borrow())
+    }
+
     /// Who may do what, as it is and as it changes.
     pub(super) fn authority(&self) -> watch::Receiver<Arc<Authority>> {
         self.authority.subscribe()

@@ -17,3 +17,4 @@ mod demo;
 mod readme;
 mod refusals;
 mod serve;
+mod tokens;

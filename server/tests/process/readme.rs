@@ -159,7 +159,10 @@ fn the_commands_of_the_server_exist() {
         let command = words.first().filter(|word| !word.starts_with('-'));
         let mut help = program(["--help"]);
         if let Some(command) = command {
-            help = program([*command, "--help"]);
+            help = match *command {
+                "token" => program(["token", words[1], "--help"]),
+                command => program([command, "--help"]),
+            };
         }
         let help = run(help).prints();
         for flag in words.iter().filter(|word| word.starts_with("--")) {

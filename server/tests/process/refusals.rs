@@ -84,7 +84,7 @@ fn an_address_that_others_can_reach_is_refused_and_the_reason_told() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = program(["serve", "--listen", "0.0.0.0:0"]);
     command.arg("--data").arg(folder.path());
-    run(command).refuses(&["0.0.0.0:0", "no accounts", "--no-auth"]);
+    run(command).refuses(&["0.0.0.0:0", "luge-server token add", "--no-auth"]);
 }
 
 #[test]

@@ -174,6 +174,17 @@ impl Served {
         Client::connect(self.address).await.unwrap()
     }
 
+    /// Has it take changed files over, and answers what it said of that.
+    pub(crate) fn reload(&self) -> String {
+        self.process.signal("-HUP");
+        let mut told = String::new();
+        while !told.contains("reloaded") {
+            told += &self.log.recv_timeout(PATIENCE).unwrap();
+            told += "\n";
+        }
+        told
+    }
+
     /// Stops it in order, and answers the rest of its log.
     pub(crate) fn stop(mut self, signal: &str) -> Vec<String> {
         self.process.signal(signal);

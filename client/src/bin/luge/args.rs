@@ -1,6 +1,7 @@
 //! What is asked for on the command line.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +32,15 @@ pub(crate) struct Arguments {
         value_parser = address
     )]
     pub(crate) addr: String,
+    /// The token that proves who you are, as `luge-server token add` printed it [env: LUGE_TOKEN]
+    ///
+    /// Others on this machine may see the arguments of a program: better in the environment, or in a
+    /// file.
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub(crate) token: Option<Token>,
+    /// The file that has the token, in place of --token [env: LUGE_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -39,6 +49,22 @@ pub(crate) struct Arguments {
     pub(crate) durable: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A token. Its `Debug` form leaves it out.
+#[derive(Clone)]
+pub(crate) struct Token(pub(crate) String);
+
+impl From<&str> for Token {
+    fn from(token: &str) -> Self {
+        Self(token.to_owned())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(…)")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -386,6 +412,13 @@ mod tests {
         assert!(arguments.json && !arguments.durable);
         assert_eq!(arguments.addr, "other:1");
         assert!(parse("set k v --durable").unwrap().durable);
+    }
+
+    #[test]
+    fn a_token_is_in_no_debug_form() {
+        let arguments = parse("--token open-sesame ping").unwrap();
+        assert!(!format!("{arguments:?}").contains("sesame"));
+        assert_eq!(arguments.token.unwrap().0, "open-sesame");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use luge_client::{Error, ErrorReply};
+use luge_client::{Error, ErrorCode, ErrorReply};
 
 use crate::json;
 use crate::print::{escape_for_line, escape_for_terminal};
@@ -122,6 +122,9 @@ fn server_text(reply: &ErrorReply) -> String {
     lines.extend(payload.map(|payload| format!("payload: {}", json::payload(&payload))));
     lines.extend(details.call.map(|call| format!("call: {call}")));
     lines.extend(details.log.map(|log| format!("log: {log}")));
+    if reply.code() == ErrorCode::Unauthenticated {
+        lines.push("to prove who you are: --token-file, LUGE_TOKEN_FILE or LUGE_TOKEN".to_owned());
+    }
     let frames = details.backtrace.unwrap_or_default();
     lines.extend(frames.into_iter().map(|frame| format!("  at {frame}")));
     lines
@@ -171,7 +174,7 @@ fn code_of(error: &Error) -> &'static str {
 mod tests {
     use std::sync::Arc;
 
-    use luge_client::{ErrorCode, ErrorDetails};
+    use luge_client::ErrorDetails;
 
     use super::*;
 

@@ -1,6 +1,7 @@
 //! `luge`: the command line of the Luge key-value server.
 //!
 //! ```text
+//!   access  how to get in: the token
 //!   args    what is asked for          units   durations and sizes
 //!   run     commands on keys           module  commands on modules
 //!   calls   call, dry runs, ps, kill
@@ -9,6 +10,7 @@
 //!   failure what goes to stderr, and how the process ends
 //! ```
 
+mod access;
 mod args;
 mod calls;
 mod failure;
@@ -22,7 +24,6 @@ mod units;
 use std::process::ExitCode;
 
 use clap::Parser;
-use luge_client::Client;
 
 use args::Arguments;
 use failure::Failure;
@@ -49,10 +50,8 @@ async fn main() -> ExitCode {
 
 async fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
     let mut printer = Printer::to_stdout(arguments.json);
-    let client = Client::builder()
-        .name("luge")
-        .connect(&arguments.addr)
-        .await?;
+    let builder = access::builder(&arguments)?;
+    let client = builder.name("luge").connect(&arguments.addr).await?;
     let client = match arguments.durable {
         true => client.durable(),
         false => client,

@@ -1,0 +1,58 @@
+//! How to get into a server: the token.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use luge_client::{Client, ClientBuilder};
+
+use crate::args::Arguments;
+use crate::failure::Failure;
+
+/// The longest file with a token, in bytes. A token has far less; a file with more is another one.
+const MAX_TOKEN_FILE_BYTES: u64 = 4096;
+
+/// Connections as the arguments say, and where they say nothing, the environment.
+///
+/// # Errors
+/// The token's file can't be read.
+pub(crate) fn builder(arguments: &Arguments) -> Result<ClientBuilder, Failure> {
+    let builder = Client::builder();
+    Ok(match token(arguments)? {
+        Some(token) => builder.token(token),
+        None => builder,
+    })
+}
+
+fn token(arguments: &Arguments) -> Result<Option<String>, Failure> {
+    // A variable that is empty is as good as none.
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    match (&arguments.token, &arguments.token_file) {
+        (Some(token), _) => return Ok(Some(token.0.clone())),
+        (None, Some(file)) => return read_token(file).map(Some),
+        (None, None) => {}
+    }
+    if let Some(token) = variable("LUGE_TOKEN") {
+        let token = token.into_string();
+        let token = token.map_err(|_| Failure::local("usage", "LUGE_TOKEN is no text"))?;
+        return Ok(Some(token));
+    }
+    let file = variable("LUGE_TOKEN_FILE");
+    file.map(|file| read_token(Path::new(&file))).transpose()
+}
+
+/// The token that is a file's whole text, but for white space around it.
+fn read_token(path: &Path) -> Result<String, Failure> {
+    let wrong = |what: &str| Failure::local("file", format!("{}: {what}", path.display()));
+    let file = File::open(path).map_err(|error| wrong(&error.to_string()))?;
+    let mut text = String::new();
+    file.take(MAX_TOKEN_FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| wrong(&error.to_string()))?;
+    let token = text.trim();
+    let is_one = !token.is_empty() && !token.contains(char::is_whitespace);
+    if !is_one || text.len() as u64 > MAX_TOKEN_FILE_BYTES {
+        return Err(wrong("a file with a token has that and nothing else"));
+    }
+    Ok(token.to_owned())
+}

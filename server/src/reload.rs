@@ -1,0 +1,56 @@
+//! What a running server takes over anew when it is told to: its tokens.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::server::EmbeddedCore;
+use crate::session::Authority;
+use crate::tokens::{self, TokensError, TokensFile};
+
+/// Takes over what lies in files beside the configuration. Settings themselves stay.
+#[derive(Clone)]
+pub struct Reloader {
+    core: Arc<EmbeddedCore>,
+    config: Config,
+}
+
+impl Reloader {
+    pub(crate) fn new(core: Arc<EmbeddedCore>, config: Config) -> Self {
+        Self { core, config }
+    }
+
+    /// Reads the files again, and says in the log what came of it. What can't be used leaves in force what
+    /// there was.
+    pub fn reload(&self) {
+        match self.reload_tokens() {
+            Ok(told) => tracing::info!("tokens: {told}"),
+            Err(error) => tracing::error!("tokens: what was in force stays: {error}"),
+        }
+        tracing::info!("reloaded");
+    }
+
+    fn reload_tokens(&self) -> Result<String, TokensError> {
+        let authority = tokens::authority(&self.config)?;
+        let had_tokens = matches!(*self.core.current_authority(), Authority::Tokens(_));
+        match (&authority, TokensFile::find(&self.config)) {
+            (Authority::Open, Some(file)) if had_tokens => {
+                return Err(TokensError::Gone(file.path().to_owned()));
+            }
+            _ => {}
+        }
+        let told = tell(&authority);
+        self.core.set_authority(authority);
+        Ok(told)
+    }
+}
+
+/// What an authority amounts to, for the log.
+pub(crate) fn tell(authority: &Authority) -> String {
+    match authority {
+        Authority::Open => "none, so whoever reaches the server may do everything".to_owned(),
+        Authority::Tokens(tokens) if tokens.is_empty() => {
+            "none in the file, so nobody may do anything".to_owned()
+        }
+        Authority::Tokens(tokens) => format!("{} in force", tokens.len()),
+    }
+}
