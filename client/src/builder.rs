@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::client::{Client, Shared};
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::tls::Tls;
 
 /// Settings of a connection, to begin with [`Client::builder`].
 ///
@@ -30,6 +31,7 @@ use crate::error::Error;
 pub struct ClientBuilder {
     name: Option<String>,
     token: Option<Secret<'static>>,
+    tls: Option<Tls>,
     connect_timeout: Duration,
     request_timeout: Duration,
     max_frame_bytes: usize,
@@ -41,6 +43,7 @@ impl Default for ClientBuilder {
         Self {
             name: None,
             token: None,
+            tls: None,
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(30),
             max_frame_bytes: 16 << 20,
@@ -63,6 +66,26 @@ impl ClientBuilder {
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Secret::from(token.into()));
+        self
+    }
+
+    /// Connects by TLS. Without it if left out.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), luge_client::Error> {
+    /// use luge_client::{Client, Tls};
+    ///
+    /// let client = Client::builder()
+    ///     .tls(Tls::default().roots("/etc/luge/ca.pem"))
+    ///     .token(std::env::var("LUGE_TOKEN").unwrap_or_default())
+    ///     .connect("luge.example.org:5843")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -99,7 +122,7 @@ impl ClientBuilder {
     /// Connects to `host:port` and says hello.
     ///
     /// # Errors
-    /// [`Error::Connect`] where no connection can be made, [`Error::Timeout`], [`Error::Protocol`]
+    /// [`Error::Connect`] where no connection can be made, [`Error::Tls`], [`Error::Timeout`], [`Error::Protocol`]
     /// where something else than a Luge server answers, [`Error::Server`] and [`Error::Ended`] where
     /// it refuses.
     pub async fn connect(&self, address: impl Display) -> Result<Client, Error> {
@@ -119,7 +142,18 @@ impl ClientBuilder {
         stream
             .set_nodelay(true)
             .map_err(|error| Error::Io(Arc::new(error)))?;
-        let connection = Connection::new(stream, self.max_frame_bytes, self.max_requests_in_flight);
+        let (frame, requests) = (self.max_frame_bytes, self.max_requests_in_flight);
+        let connection = match &self.tls {
+            None => {
+                let (source, sink) = stream.into_split();
+                Connection::new(source, sink, frame, requests)
+            }
+            Some(tls) => {
+                let stream = tls.connect(&address, stream).await?;
+                let (source, sink) = tokio::io::split(stream);
+                Connection::new(source, sink, frame, requests)
+            }
+        };
         let mut shared = Shared::new(connection);
         shared.hello = self.greet(&shared).await?;
         Ok(Client {

@@ -16,9 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use luge_protocol::{FrameCodec, FrameError, RequestId, Response, is_last_of_stream, response_id};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio_util::codec::{Decoder, Encoder};
@@ -43,13 +41,18 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, max_frame_bytes: usize, max_in_flight: usize) -> Self {
-        let (read_half, write_half) = stream.into_split();
+    /// On the two halves of a socket.
+    pub(crate) fn new(
+        source: impl AsyncRead + Unpin + Send + 'static,
+        sink: impl AsyncWrite + Unpin + Send + 'static,
+        max_frame_bytes: usize,
+        max_in_flight: usize,
+    ) -> Self {
         let (queue, bodies) = mpsc::unbounded_channel();
         let pending = Arc::new(Pending::default());
         let codec = FrameCodec { max_frame_bytes };
-        let reader = tokio::spawn(read(read_half, codec, Arc::clone(&pending)));
-        let writer = tokio::spawn(write(write_half, bodies, Arc::clone(&pending)));
+        let reader = tokio::spawn(read(source, codec, Arc::clone(&pending)));
+        let writer = tokio::spawn(write(sink, bodies, Arc::clone(&pending)));
         Self {
             queue,
             pending,
@@ -214,7 +217,7 @@ impl Pending {
     }
 }
 
-async fn read(mut socket: OwnedReadHalf, codec: FrameCodec, pending: Arc<Pending>) {
+async fn read(mut socket: impl AsyncRead + Unpin, codec: FrameCodec, pending: Arc<Pending>) {
     let error = match read_responses(&mut socket, codec, &pending).await {
         Ok(()) => Error::Closed,
         Err(error) => error,
@@ -224,7 +227,7 @@ async fn read(mut socket: OwnedReadHalf, codec: FrameCodec, pending: Arc<Pending
 
 /// Hands out responses until the server closes the connection.
 async fn read_responses(
-    socket: &mut OwnedReadHalf,
+    socket: &mut (impl AsyncRead + Unpin),
     mut codec: FrameCodec,
     pending: &Pending,
 ) -> Result<(), Error> {
@@ -234,8 +237,12 @@ async fn read_responses(
             dispatch(body, pending).await?;
         }
         buffer.reserve(READ_BYTES);
-        if socket.read_buf(&mut buffer).await.map_err(broken)? == 0 {
-            return Ok(());
+        match socket.read_buf(&mut buffer).await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // By TLS: the server has ended without saying so. Frames have lengths, so nothing is cut.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(broken(error)),
         }
     }
 }
@@ -271,7 +278,7 @@ fn broken(error: io::Error) -> Error {
 }
 
 async fn write(
-    mut socket: OwnedWriteHalf,
+    mut socket: impl AsyncWrite + Unpin,
     mut bodies: mpsc::UnboundedReceiver<Vec<u8>>,
     pending: Arc<Pending>,
 ) {
@@ -292,7 +299,7 @@ fn is_hang_up(error: &io::Error) -> bool {
 
 /// Writes what is queued, gathering small requests, until the connection is dropped.
 async fn write_requests(
-    socket: &mut OwnedWriteHalf,
+    socket: &mut (impl AsyncWrite + Unpin),
     bodies: &mut mpsc::UnboundedReceiver<Vec<u8>>,
 ) -> io::Result<()> {
     // Requests were held to the server's limit before they were queued.
@@ -308,6 +315,8 @@ async fn write_requests(
             encode(&mut codec, &body, &mut buffer)?;
         }
         socket.write_all(&buffer).await?;
+        // What TLS has taken is not on its way yet.
+        socket.flush().await?;
         buffer.clear();
     }
     Ok(())

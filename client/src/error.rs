@@ -22,6 +22,10 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
+    /// A connection was made, and TLS on it was not: the server's certificate is not trusted, it speaks
+    /// none at this port, or the roots can't be read. Nothing was sent.
+    #[error("no TLS with the server: {0}")]
+    Tls(String),
     /// The connection broke. A write that was under way may have been carried out.
     #[error("the connection broke")]
     Io(#[source] Arc<io::Error>),

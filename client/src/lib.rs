@@ -89,6 +89,7 @@ mod error;
 mod module;
 mod scan;
 mod stream;
+mod tls;
 mod watch;
 
 pub use batch::Batch;
@@ -104,4 +105,5 @@ pub use luge_protocol::{
 };
 pub use module::PushOptions;
 pub use scan::{Entry, Keys, Page, ScanOptions, Scanner};
+pub use tls::Tls;
 pub use watch::{Commit, Watch, WatchOptions};

@@ -119,6 +119,10 @@ settings! {
         "where the data lies; one server at a time has it open";
     tokens_file: PathBuf = PathBuf::new(), "file",
         "who may do what, as `luge-server token` writes it; if empty, the data folder's name and .tokens, beside it, where that is";
+    tls_cert: PathBuf = PathBuf::new(), "file",
+        "the certificate, with the chain behind it, in PEM form; if empty, there is no TLS";
+    tls_key: PathBuf = PathBuf::new(), "file",
+        "its private key, in PEM form, which others must not be able to read";
     no_auth: bool = false, "",
         "whether an address that others can reach is served without tokens: whoever reaches it may read, write and deploy";
     log: String = "info".to_owned(), "filter",
@@ -139,7 +143,7 @@ settings! {
     idle_timeout_ms: u64 = 3_600_000, "ms",
         "a connection without a request for so long is closed, so that peers that vanished do not add up";
     greeting_timeout_ms: u64 = 10_000, "ms",
-        "a connection must have said a `hello` that is accepted in this time, so that strangers do not keep places from users";
+        "a connection must have done its handshake, if there is TLS, and said a `hello` that is accepted in this time, so that strangers do not keep places from users";
     frame_timeout_ms: u64 = 30_000, "ms",
         "a frame must arrive in this time from its first byte on, so that slow senders do not hold buffers";
     write_timeout_ms: u64 = 30_000, "ms",
@@ -311,10 +315,21 @@ impl Config {
         Ok(())
     }
 
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        match self.tls_cert.as_os_str().is_empty() == self.tls_key.as_os_str().is_empty() {
+            true => Ok(()),
+            false => {
+                let what = "of tls_cert and tls_key one is empty; TLS needs both";
+                Err(ConfigError(what.to_owned()))
+            }
+        }
+    }
+
     /// Checks what settings must hold together.
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |what: String| Err(ConfigError(what));
         self.check_sizes()?;
+        self.check_tls()?;
         // A larger frame could not be told from the first bytes of HTTP or TLS.
         const MAX_FRAME_BYTES: usize = 256 << 20;
         const FRAME_OVERHEAD_BYTES: usize = 4_096;

@@ -21,6 +21,7 @@ pub mod udf;
 pub mod bugs;
 pub mod config;
 pub mod reload;
+pub mod secrets;
 pub mod server;
 pub mod testing;
 pub mod tokens;

@@ -67,6 +67,12 @@ struct SettingFlags {
     /// Who may do what [default: the data folder's name and .tokens, beside it, where that is].
     #[arg(long, value_name = "FILE")]
     tokens_file: Option<String>,
+    /// The certificate for TLS, in PEM form [default: none, and no TLS].
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<String>,
+    /// The certificate's private key, in PEM form.
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<String>,
     /// When a write is acknowledged: always (once it is on disk), everysec or interval:MS (once the
     /// kernel has it, which syncs on the clock) [default: always].
     #[arg(long, value_name = "LEVEL")]
@@ -92,6 +98,8 @@ impl SettingFlags {
             ("listen", &self.listen),
             ("data", &self.data),
             ("tokens_file", &self.tokens_file),
+            ("tls_cert", &self.tls_cert),
+            ("tls_key", &self.tls_key),
             ("durability", &self.durability),
             ("log", &self.log),
         ];

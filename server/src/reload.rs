@@ -1,8 +1,9 @@
-//! What a running server takes over anew when it is told to: its tokens.
+//! What a running server takes over anew when it is told to: its tokens, and its certificate with the key.
 
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::net::Tls;
 use crate::server::EmbeddedCore;
 use crate::session::Authority;
 use crate::tokens::{self, TokensError, TokensFile};
@@ -11,12 +12,13 @@ use crate::tokens::{self, TokensError, TokensFile};
 #[derive(Clone)]
 pub struct Reloader {
     core: Arc<EmbeddedCore>,
+    tls: Option<Arc<Tls>>,
     config: Config,
 }
 
 impl Reloader {
-    pub(crate) fn new(core: Arc<EmbeddedCore>, config: Config) -> Self {
-        Self { core, config }
+    pub(crate) fn new(core: Arc<EmbeddedCore>, tls: Option<Arc<Tls>>, config: Config) -> Self {
+        Self { core, tls, config }
     }
 
     /// Reads the files again, and says in the log what came of it. What can't be used leaves in force what
@@ -25,6 +27,11 @@ impl Reloader {
         match self.reload_tokens() {
             Ok(told) => tracing::info!("tokens: {told}"),
             Err(error) => tracing::error!("tokens: what was in force stays: {error}"),
+        }
+        match self.tls.as_deref().map(Tls::reload) {
+            Some(Ok(())) => tracing::info!("tls: new connections get the certificate as it is now"),
+            Some(Err(error)) => tracing::error!("tls: what was in force stays: {error}"),
+            None => {}
         }
         tracing::info!("reloaded");
     }

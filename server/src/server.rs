@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::command::CommandLimits;
 use crate::config::{Config, DurabilitySetting};
 use crate::function::{CallLimits, Ceilings, Seed};
-use crate::net::{self, BindError, NetOptions, Stopper};
+use crate::net::{self, BindError, NetOptions, Stopper, Tls, TlsError};
 use crate::reload::{self, Reloader};
 use crate::session::{Authority, Core, LoadError, Settings, Surroundings, load_modules, sweep};
 use crate::store::embedded::disk::{Disk, RealDisk};
@@ -33,6 +33,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     options: NetOptions,
+    tls: Option<Arc<Tls>>,
     reloader: Reloader,
 }
 
@@ -45,6 +46,9 @@ pub enum ServerError {
     /// The address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The function runtime.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -84,6 +88,7 @@ impl Server {
     pub async fn start_on(config: &Config, disk: Arc<dyn Disk>) -> Result<Self, ServerError> {
         let authority = tokens::authority(config)?;
         let is_guarded = matches!(authority, Authority::Tokens(_));
+        let tls = load_tls(config)?.map(Arc::new);
         // The address before the folder: a second server on it should not touch that.
         let listener = net::bind(&config.listen, is_guarded || config.no_auth).await?;
         let address = listener
@@ -93,9 +98,15 @@ impl Server {
         let modules = load_modules(&core).await?;
         tracing::info!("tokens: {}", reload::tell(&authority));
         core.set_authority(authority);
+        if is_guarded && tls.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(
+                "without TLS, tokens and data cross the network as they are; set tls_cert and tls_key"
+            );
+        }
         tracing::info!(%address, data = %config.data.display(), modules, "ready");
         Ok(Self {
-            reloader: Reloader::new(Arc::clone(&core), config.clone()),
+            reloader: Reloader::new(Arc::clone(&core), tls.clone(), config.clone()),
+            tls,
             core,
             listener,
             address,
@@ -127,6 +138,7 @@ impl Server {
             self.listener,
             Arc::clone(&self.core),
             self.options,
+            self.tls,
             stopping,
         );
         tokio::select! {
@@ -143,6 +155,13 @@ impl Server {
 #[must_use]
 pub fn stopper() -> (Stopper, tokio::sync::watch::Receiver<bool>) {
     Stopper::new()
+}
+
+fn load_tls(config: &Config) -> Result<Option<Tls>, TlsError> {
+    match config.tls_cert.as_os_str().is_empty() {
+        true => Ok(None),
+        false => Tls::load(&config.tls_cert, &config.tls_key).map(Some),
+    }
 }
 
 fn open_core(config: &Config, disk: Arc<dyn Disk>) -> Result<EmbeddedCore, ServerError> {

@@ -94,6 +94,7 @@ pub async fn start_in_memory() -> TestServer {
             listener,
             Arc::new(core),
             server::net_options(&config),
+            None,
             stopping,
         )
         .await;

@@ -15,6 +15,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
+use crate::secrets::{self, SecretError};
 use crate::session::{Authority, Role, Token, TokenHash};
 
 /// What every token begins with, so that one that got into the wrong place is recognised.
@@ -31,9 +32,6 @@ const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The longest name, in bytes: it goes into logs, and functions are told.
 pub const MAX_NAME_BYTES: usize = 64;
-
-/// What others than the file's owner must not be allowed: its group may read it, and no more.
-const FORBIDDEN_MODE: u32 = 0o027;
 
 const HEADER: &str = "\
 # Luge's tokens: name, role, and the SHA-256 of the token, which is not kept. Change it with
@@ -57,16 +55,9 @@ pub enum TokensError {
     /// Tokens, and a server that asks nobody.
     #[error("no_auth serves everybody, and the tokens file {} says who may do what; leave no_auth out, or move the file away", .0.display())]
     Contradiction(PathBuf),
-    /// Others have access to it.
-    #[error("others than its owner have access to {} {}, which has the mode {:04o}; take it away with `chmod 600 {}`", .what, .path.display(), .mode, .path.display())]
-    Access {
-        /// What it is.
-        what: &'static str,
-        /// Where it lies.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    /// It can't be opened, or others have access to it.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// It is longer than any that could be meant.
     #[error("the tokens file {} is longer than {MAX_FILE_BYTES} bytes", .0.display())]
     TooLong(PathBuf),
@@ -229,12 +220,9 @@ impl TokensFile {
 
     /// The text; nothing where there is no file.
     fn read(&self) -> Result<Option<String>, TokensError> {
-        let file = match File::open(&self.0) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.io("open the tokens file", error)),
+        let Some(file) = secrets::open("the tokens file", &self.0)? else {
+            return Ok(None);
         };
-        check_access("the tokens file", &self.0, &file)?;
         let mut text = String::new();
         let mut file = file.take(MAX_FILE_BYTES + 1);
         file.read_to_string(&mut text)
@@ -277,25 +265,6 @@ impl TokensFile {
             path,
             source,
         }
-    }
-}
-
-/// Refuses a file that others than its owner can change, or others than its owner and its group read.
-pub(crate) fn check_access(
-    what: &'static str,
-    path: &Path,
-    file: &File,
-) -> Result<(), TokensError> {
-    let path = path.to_owned();
-    let metadata = file.metadata().map_err(|source| TokensError::Io {
-        action: "look at",
-        path: path.clone(),
-        source,
-    })?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    match mode & FORBIDDEN_MODE {
-        0 => Ok(()),
-        _ => Err(TokensError::Access { what, path, mode }),
     }
 }
 

@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use luge_protocol::{ErrorCode, ErrorReply, FrameCodec, FrameError, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
 use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
 use super::streams::Streams;
-use super::{NetOptions, foreign, replies};
+use super::{NetOptions, Tls, foreign, replies};
 use crate::function::{Identity, Runtime};
 use crate::session::{Answer, Core, Session};
 use crate::store::Store;
@@ -44,8 +43,8 @@ enum End {
 }
 
 /// The way in.
-struct Requests {
-    socket: OwnedReadHalf,
+struct Requests<I> {
+    socket: I,
     buffer: BytesMut,
     codec: FrameCodec,
     options: NetOptions,
@@ -59,16 +58,23 @@ struct Requests {
     held: Option<Held>,
 }
 
-/// Serves one connection until it ends, or until `stopping`.
+/// What the connections of a listener share.
+pub(super) struct Common<S: Store, R: Runtime<S::Snapshot>> {
+    pub(super) core: Arc<Core<S, R>>,
+    pub(super) options: NetOptions,
+    pub(super) shared: replies::Shared,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// Serves one connection until it ends, or until the server stops.
 pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
-    core: Arc<Core<S, R>>,
+    common: &Common<S, R>,
     socket: TcpStream,
     peer: SocketAddr,
     number: u64,
-    options: NetOptions,
-    shared: replies::Shared,
-    stopping: watch::Receiver<bool>,
 ) {
+    let deadline = Instant::now() + common.options.greeting_timeout;
     // Replies are written together already; waiting for more would only add time.
     let _ = socket.set_nodelay(true);
     let identity = Identity {
@@ -77,8 +83,32 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         client: None,
         user: None,
     };
-    let session = Session::new(Arc::clone(&core), identity);
-    let (source, mut sink) = socket.into_split();
+    let Some(tls) = &common.tls else {
+        let (source, sink) = socket.into_split();
+        return converse(common, identity, source, sink, deadline).await;
+    };
+    let mut stopping = common.stopping.clone();
+    let accepted = tokio::select! {
+        accepted = tls.accept(socket, deadline, &common.options) => accepted,
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => None,
+    };
+    if let Some(stream) = accepted {
+        let (source, sink) = tokio::io::split(stream);
+        converse(common, identity, source, sink, deadline).await;
+    }
+}
+
+/// Answers what comes in at `source` by way of `sink`. A greeting must be accepted until `deadline`.
+async fn converse<S: Store, R: Runtime<S::Snapshot>>(
+    common: &Common<S, R>,
+    identity: Identity,
+    source: impl AsyncRead + Unpin,
+    mut sink: impl AsyncWrite + Unpin,
+    deadline: Instant,
+) {
+    let (core, options) = (&common.core, common.options);
+    let (shared, stopping) = (common.shared.clone(), common.stopping.clone());
+    let session = Session::new(Arc::clone(core), identity);
     let (answers, waiting) = replies::queue(&options, shared.clone());
     let requests = Requests {
         socket: source,
@@ -89,7 +119,7 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         options,
         frame_began: None,
         has_spoken: false,
-        greeting_deadline: Some(Instant::now() + options.greeting_timeout),
+        greeting_deadline: Some(deadline),
         shared: shared.replies,
         held: None,
     };
@@ -113,7 +143,11 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         _ = &mut write => return,
     };
     let farewell = match end {
-        End::Closed => None,
+        End::Closed => {
+            // By TLS, an end in order is said.
+            let _ = timeout(LINGER, sink.shutdown()).await;
+            None
+        }
         End::Idle => Some(too_late("no request came", options.idle_timeout)),
         End::Over => Some(Vec::new()),
         End::Refused(farewell) => Some(farewell),
@@ -129,13 +163,13 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
     }
 }
 
-async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
+async fn answer_all<S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
     mut session: Session<S, R>,
-    mut requests: Requests,
+    mut requests: Requests<I>,
     answers: &replies::Replies,
     mut streams: Streams,
     mut stopping: watch::Receiver<bool>,
-) -> (Requests, End) {
+) -> (Requests<I>, End) {
     let mut authority = session.authority();
     loop {
         let next = tokio::select! {
@@ -179,7 +213,7 @@ async fn answer_all<S: Store, R: Runtime<S::Snapshot>>(
     (requests, End::Closed)
 }
 
-impl Requests {
+impl<I: AsyncRead + Unpin> Requests<I> {
     /// The next request's body.
     async fn next(&mut self) -> Result<bytes::Bytes, End> {
         loop {
@@ -288,8 +322,8 @@ fn farewell(error: ErrorReply) -> Vec<u8> {
 
 /// Says the last word, and reads on for a moment so that it arrives.
 pub(super) async fn say_farewell(
-    source: &mut OwnedReadHalf,
-    sink: &mut OwnedWriteHalf,
+    source: &mut (impl AsyncRead + Unpin),
+    sink: &mut (impl AsyncWrite + Unpin),
     farewell: &[u8],
     patience: Duration,
 ) {

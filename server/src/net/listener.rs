@@ -12,10 +12,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::NetOptions;
 use super::buffers::SharedBuffers;
-use super::connection::{self, refusal, say_farewell};
+use super::connection::{self, Common, refusal, say_farewell};
 use super::replies::Shared;
+use super::{NetOptions, Tls};
 use crate::function::Runtime;
 use crate::session::Core;
 use crate::store::Store;
@@ -90,11 +90,12 @@ pub async fn bind(address: &str, may_be_reached: bool) -> Result<TcpListener, Bi
         })
 }
 
-/// Serves connections until `stopping`, then lets what runs finish.
+/// Serves connections, with TLS if there is any, until `stopping`, then lets what runs finish.
 pub async fn serve<S: Store, R: Runtime<S::Snapshot>>(
     listener: TcpListener,
     core: Arc<Core<S, R>>,
     options: NetOptions,
+    tls: Option<Arc<Tls>>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(options.max_connections));
@@ -103,6 +104,13 @@ pub async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         replies: SharedBuffers::new(options.max_buffered_bytes),
         events: SharedBuffers::new(options.max_buffered_bytes / 4),
     };
+    let common = Arc::new(Common {
+        core: Arc::clone(&core),
+        options,
+        shared,
+        tls,
+        stopping: stopping.clone(),
+    });
     let mut connections = JoinSet::new();
     let mut number = 0;
     loop {
@@ -124,24 +132,14 @@ pub async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         };
         number += 1;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            turn_away(socket, &refusals, &options);
+            turn_away(socket, &refusals, &common);
             continue;
         };
-        let (core, stopping) = (Arc::clone(&core), stopping.clone());
-        let shared = shared.clone();
+        let common = Arc::clone(&common);
         connections.spawn(async move {
             let _place = place;
-            let open = Open::count(&core);
-            connection::serve(
-                Arc::clone(&core),
-                socket,
-                peer,
-                number,
-                options,
-                shared,
-                stopping,
-            )
-            .await;
+            let open = Open::count(&common.core);
+            connection::serve(&common, socket, peer, number).await;
             drop(open);
         });
     }
@@ -189,16 +187,33 @@ fn report(ended: &Result<(), tokio::task::JoinError>) {
 }
 
 /// Tells a peer that there is no place, and closes.
-fn turn_away(socket: TcpStream, refusals: &Arc<Semaphore>, options: &NetOptions) {
+fn turn_away<S: Store, R: Runtime<S::Snapshot>>(
+    socket: TcpStream,
+    refusals: &Arc<Semaphore>,
+    common: &Arc<Common<S, R>>,
+) {
     let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else {
         return;
     };
-    let (limit, patience) = (options.max_connections, options.write_timeout);
+    let common = Arc::clone(common);
     tokio::spawn(async move {
         let _turn = turn;
-        let (mut source, mut sink) = socket.into_split();
+        let limit = common.options.max_connections;
         let message = format!("the limit of {limit} connections is reached");
         let farewell = refusal(ErrorCode::Overloaded, message);
-        say_farewell(&mut source, &mut sink, &farewell, patience).await;
+        let patience = common.options.write_timeout;
+        match common.tls.as_deref() {
+            None => {
+                let (mut source, mut sink) = socket.into_split();
+                say_farewell(&mut source, &mut sink, &farewell, patience).await;
+            }
+            Some(tls) => {
+                let deadline = Instant::now() + common.options.greeting_timeout;
+                if let Some(stream) = tls.accept(socket, deadline, &common.options).await {
+                    let (mut source, mut sink) = tokio::io::split(stream);
+                    say_farewell(&mut source, &mut sink, &farewell, patience).await;
+                }
+            }
+        }
     });
 }

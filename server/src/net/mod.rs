@@ -6,10 +6,12 @@ mod foreign;
 mod listener;
 mod replies;
 mod streams;
+mod tls;
 
 use std::time::Duration;
 
 pub use listener::{BindError, Stopper, bind, serve};
+pub use tls::{Tls, TlsError};
 
 /// The bounds of connections.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +28,7 @@ pub struct NetOptions {
     pub max_buffered_bytes: usize,
     /// A connection without a request for so long is closed.
     pub idle_timeout: Duration,
-    /// A connection must have been greeted in this time.
+    /// A connection must have done its handshake and been greeted in this time.
     pub greeting_timeout: Duration,
     /// A frame must arrive in this time from its first byte on.
     pub frame_timeout: Duration,

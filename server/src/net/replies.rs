@@ -271,7 +271,8 @@ async fn write_all(
             return false;
         }
     }
-    true
+    // What TLS has taken is not on its way yet.
+    matches!(timeout(patience, socket.flush()).await, Ok(Ok(())))
 }
 
 /// A response as a frame; one that is too large for a frame is told as an error.

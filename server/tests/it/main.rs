@@ -48,6 +48,8 @@ mod sweep;
 mod sync_levels;
 /// The rules of the sources: arrows, sizes, words.
 mod tidy;
+/// Handshakes that do not come to their end, and what is no TLS.
+mod tls;
 /// What watches and backups tell, on both stores.
 mod watch;
 /// Raw bytes on a socket: other protocols, garbage, slow and deaf peers.

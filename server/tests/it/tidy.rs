@@ -24,6 +24,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("sled::", "store/embedded"),
     ("wasmtime::", "udf"),
     ("tokio::net", "net"),
+    ("rustls::", "net"),
     ("luge_client", "demo"),
 ];
 

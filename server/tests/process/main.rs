@@ -17,4 +17,5 @@ mod demo;
 mod readme;
 mod refusals;
 mod serve;
+mod tls;
 mod tokens;

@@ -1,10 +1,11 @@
-//! How to get into a server: the token.
+//! How to get into a server: the token, and TLS.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use luge_client::{Client, ClientBuilder};
+use luge_client::{Client, ClientBuilder, Tls};
 
 use crate::args::Arguments;
 use crate::failure::Failure;
@@ -17,16 +18,42 @@ const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 /// # Errors
 /// The token's file can't be read.
 pub(crate) fn builder(arguments: &Arguments) -> Result<ClientBuilder, Failure> {
-    let builder = Client::builder();
-    Ok(match token(arguments)? {
-        Some(token) => builder.token(token),
-        None => builder,
-    })
+    let mut builder = Client::builder();
+    if let Some(token) = token(arguments)? {
+        builder = builder.token(token);
+    }
+    if let Some(tls) = tls(arguments) {
+        builder = builder.tls(tls);
+    }
+    Ok(builder)
+}
+
+/// A variable of the environment. One that is empty is as good as none.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn tls(arguments: &Arguments) -> Option<Tls> {
+    let Arguments {
+        tls,
+        tls_ca,
+        tls_name,
+        ..
+    } = arguments;
+    let variable = || variable("LUGE_TLS_CA").map(PathBuf::from);
+    let tls_ca = tls_ca.clone().or_else(variable);
+    let is_wanted = *tls || tls_ca.is_some() || tls_name.is_some();
+    let mut wanted = Tls::default();
+    if let Some(file) = tls_ca {
+        wanted = wanted.roots(file);
+    }
+    if let Some(name) = tls_name {
+        wanted = wanted.server_name(name);
+    }
+    is_wanted.then_some(wanted)
 }
 
 fn token(arguments: &Arguments) -> Result<Option<String>, Failure> {
-    // A variable that is empty is as good as none.
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     match (&arguments.token, &arguments.token_file) {
         (Some(token), _) => return Ok(Some(token.0.clone())),
         (None, Some(file)) => return read_token(file).map(Some),

@@ -41,6 +41,20 @@ pub(crate) struct Arguments {
     /// The file that has the token, in place of --token [env: LUGE_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Connect by TLS, to a server whose certificate this system trusts
+    #[arg(
+        long,
+        global = true,
+        env = "LUGE_TLS",
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
+    pub(crate) tls: bool,
+    /// Connect by TLS, and trust the certificates in this file alone, in PEM form [env: LUGE_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// The name that the server's certificate has, where it is not the host of --addr
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) tls_name: Option<String>,
     /// Print one JSON document
     #[arg(long, global = true)]
     pub(crate) json: bool,

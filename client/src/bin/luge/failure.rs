@@ -157,6 +157,7 @@ fn client_text(error: &Error) -> String {
 fn code_of(error: &Error) -> &'static str {
     match error {
         Error::Connect { .. } => "no_connection",
+        Error::Tls(_) => "tls",
         Error::Io(_) | Error::Closed => "connection_lost",
         Error::Protocol(_) => "protocol",
         Error::Timeout(_) => "timeout",

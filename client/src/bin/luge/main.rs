@@ -1,7 +1,7 @@
 //! `luge`: the command line of the Luge key-value server.
 //!
 //! ```text
-//!   access  how to get in: the token
+//!   access  how to get in: token, TLS
 //!   args    what is asked for          units   durations and sizes
 //!   run     commands on keys           module  commands on modules
 //!   calls   call, dry runs, ps, kill
