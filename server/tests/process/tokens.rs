@@ -315,6 +315,20 @@ async fn with_tokens_an_address_that_others_can_reach_is_served() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_told_to_ask_nobody_takes_no_tokens_over() {
+    let place = Place::new();
+    let mut command = program(["serve", "--listen", "127.0.0.1:0", "--no-auth"]);
+    command.arg("--data").arg(place.data());
+    let server = Served::start_command(command);
+    let client = server.client().await;
+    place.add("anna", "data");
+    let told = server.reload();
+    assert!(told.contains("ERROR") && told.contains("no_auth"), "{told}");
+    client.ping().await.unwrap();
+    server.client().await.ping().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_whose_last_user_was_removed_serves_nobody() {
     let place = Place::new();
     let anna = place.add("anna", "admin");
