@@ -13,7 +13,6 @@ mod hooks;
 mod modules;
 mod point;
 mod procedures;
-mod records;
 mod refusal;
 mod request;
 mod streams;
@@ -42,7 +41,7 @@ use authority::Grant;
 use streams::StreamTable;
 
 pub use authority::{Authority, Role, Token, TokenHash};
-pub use records::{LoadError, load_modules};
+pub use modules::{LoadError, load_modules};
 pub use streams::{Interruption, Progress, Stream};
 pub use sweep::{sweep, sweep_once};
 

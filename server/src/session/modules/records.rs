@@ -8,7 +8,7 @@ use luge_protocol::{ErrorReply, ModuleDescription};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Core, refusal};
+use super::super::{Core, refusal};
 use crate::bugs::{Bug, is_seeded};
 use crate::function::{CallLimits, Candidate, ModuleContext, Registered, Registry, Runtime};
 use crate::store::{CommitOutcome, PageLimit, ReadPoint, Sequence, Store, StoreError};

@@ -1,18 +1,23 @@
 //! Modules: pushed, shown, listed and removed.
 
+mod records;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use luge_protocol::{ErrorCode, ErrorReply, ModuleDescription, ModulePush, ModuleSummary, Reply};
 use sha2::{Digest, Sha256};
 
-use super::records::{RECORD_FORMAT, Record, change, context, hex};
 use super::{Core, Outcome, refusal};
 use crate::function::{
     Budget, Call, CallLimits, Candidate, Described, Description, Exports, ModuleContext,
     Registered, RequestContext, Runtime, Stage, describe,
 };
 use crate::store::Store;
+
+use records::{RECORD_FORMAT, Record, change, context, hex};
+
+pub use records::{LoadError, load_modules};
 
 /// The longest name of a module, in bytes.
 const MAX_NAME_BYTES: usize = 64;
