@@ -114,6 +114,8 @@ pub async fn session<S: Store>(core: &Arc<BenchCore<S>>) -> BenchSession<S> {
         config: None,
         limits: None,
         overrides: None,
+        inactive: None,
+        dry_run: None,
     });
     ask(&mut session, &encode(push)).await;
     session

@@ -99,9 +99,10 @@ pub use data::{Expiry, RangeDeletion, SetOptions, SetOutcome, Sum, TimeToLive, V
 pub use error::{Error, Rejected};
 pub use luge_protocol::{
     ChangeKind, Command, Condition, DEFAULT_PORT, DryRunReply, DryRunWrite, ErrorCode,
-    ErrorDetails, ErrorReply, Found, HelloReply, HookCommand, HookDescription, HookOverride,
-    IncrReply, InfoReply, Key, KeyChange, LimitsRequest, ModuleDescription, ModuleSummary,
-    OnFailure, OperationReply, Phase, ProcedureDescription, RunningCall, ServerLimits, SetReply,
+    ErrorDetails, ErrorReply, ExportDescription, Found, HelloReply, HookCommand, HookDescription,
+    HookOverride, IncrReply, InfoReply, Key, KeyChange, LimitsRequest, ModuleChange,
+    ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, OperationReply, Phase,
+    ProcedureDescription, RunningCall, ServerLimits, SetReply, VersionSummary,
 };
 pub use module::PushOptions;
 pub use scan::{Entry, Keys, Page, ScanOptions, Scanner};

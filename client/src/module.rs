@@ -1,11 +1,11 @@
-//! Modules: pushing, listing, showing, removing.
+//! Modules: pushing, activating, rolling back, listing, showing, removing.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use luge_protocol::{
-    Command, HookOverride, LimitsRequest, ModuleDescription, ModuleName, ModulePush, ModuleSummary,
-    NoArguments,
+    Command, HookOverride, LimitsRequest, ModuleActivate, ModuleDescription, ModuleName,
+    ModulePush, ModuleShow, ModuleSummary, NoArguments,
 };
 
 use crate::client::Client;
@@ -20,16 +20,23 @@ pub struct PushOptions {
     pub limits: LimitsRequest,
     /// What to change of the hooks that the module describes.
     pub overrides: Vec<HookOverride<'static>>,
+    /// Keeps the version without putting it in force; [`Client::module_activate`] does that later.
+    pub inactive: bool,
+    /// Checks the module and answers what the push would do, and changes nothing.
+    pub dry_run: bool,
 }
 
 impl Client {
-    /// Registers a module, or a new version of it, and answers what is in force from now on.
+    /// Registers a module, or a new version of it, and answers the version. Its
+    /// [`change`](ModuleDescription::change) tells what became of it: a push of what is kept already
+    /// makes no new version.
     ///
     /// `module` is a WebAssembly binary or its text form (WAT), which is translated here.
     ///
     /// # Errors
     /// [`Error::Wat`] where the text can't be translated; `invalid_module` where the server refuses
-    /// the module, in a sentence that says why. What was in force before stays so.
+    /// the module, in a sentence that says why; `too_large` where the versions that must be kept take
+    /// more than a module may. What was in force before stays so.
     pub async fn module_push(
         &self,
         name: &str,
@@ -44,11 +51,13 @@ impl Client {
             config: (!options.config.is_empty()).then_some(options.config),
             limits: (!unlimited).then_some(options.limits),
             overrides: (!options.overrides.is_empty()).then_some(options.overrides),
+            inactive: options.inactive.then_some(true),
+            dry_run: options.dry_run.then_some(true),
         };
         self.request(Command::ModulePush(push)).await
     }
 
-    /// Every module, in the order of their names.
+    /// Every module with its versions, in the order of their names.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -56,16 +65,58 @@ impl Client {
         self.request(Command::ModuleList(NoArguments {})).await
     }
 
-    /// A module, in full.
+    /// The active version of a module, in full; the newest where none is active.
     ///
     /// # Errors
-    /// `not_found` where there is none of this name.
+    /// `not_found` where there is no module of this name.
     pub async fn module_show(&self, name: &str) -> Result<ModuleDescription, Error> {
-        let name = name.into();
-        self.request(Command::ModuleShow(ModuleName { name })).await
+        let (name, version) = (name.into(), None);
+        self.request(Command::ModuleShow(ModuleShow { name, version }))
+            .await
     }
 
-    /// Takes a module out of force. Calls that run go on to their end.
+    /// A version of a module, in full.
+    ///
+    /// # Errors
+    /// `not_found` where there is no module of this name, or no such version of it.
+    pub async fn module_show_version(
+        &self,
+        name: &str,
+        version: u64,
+    ) -> Result<ModuleDescription, Error> {
+        let (name, version) = (name.into(), Some(version));
+        self.request(Command::ModuleShow(ModuleShow { name, version }))
+            .await
+    }
+
+    /// Puts a version in force that is kept, for all requests that begin later.
+    ///
+    /// # Errors
+    /// `not_found` where there is no module of this name, or no such version of it;
+    /// `invalid_module` where the server does not take it any more. What was in force before stays so.
+    pub async fn module_activate(
+        &self,
+        name: &str,
+        version: u64,
+    ) -> Result<ModuleDescription, Error> {
+        let name = name.into();
+        self.request(Command::ModuleActivate(ModuleActivate { name, version }))
+            .await
+    }
+
+    /// Puts the version in force that was active before this one. A second rollback goes back
+    /// further; none returns to what was rolled back from.
+    ///
+    /// # Errors
+    /// `not_found` where there is no module of this name, or nothing to go back to; and as
+    /// [`Client::module_activate`].
+    pub async fn module_rollback(&self, name: &str) -> Result<ModuleDescription, Error> {
+        let name = name.into();
+        self.request(Command::ModuleRollback(ModuleName { name }))
+            .await
+    }
+
+    /// Removes a module with all its versions. Calls that run go on to their end.
     ///
     /// # Errors
     /// `not_found` where there is none of this name.

@@ -276,7 +276,7 @@ async fn a_module_is_pushed_listed_shown_and_removed() {
     assert!(
         String::from_utf8(list.stdout)
             .unwrap()
-            .contains("sample  1        3           1")
+            .contains("sample  1        active  3           1")
     );
     let shown = luge(address, ["--json", "module", "show", "sample"])
         .await
@@ -319,6 +319,136 @@ async fn a_push_can_change_one_hook_of_a_module() {
     let unknown = push("nobody").await;
     unknown.fails("error: invalid_module: ");
     assert!(unknown.stderr.contains("nobody"), "{}", unknown.stderr);
+}
+
+/// A module whose one procedure answers this text.
+fn saying(text: &str) -> String {
+    let length = text.len();
+    format!(
+        r#"(module (import "luge_v1" "output_write" (func $output (param i32 i32)))
+            (memory (export "memory") 1) (data (i32.const 0) "{text}")
+            (func (export "say") (result i32)
+                (call $output (i32.const 0) (i32.const {length})) (i32.const 0)))"#
+    )
+}
+
+#[tokio::test]
+async fn versions_are_pushed_activated_rolled_back_and_listed() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.wat");
+    let file = file.to_str().unwrap();
+    let says = async |text: &str| {
+        let said = luge(address, ["call", "m.say", "--raw", ""]).await;
+        said.prints(&format!("{text}\n"));
+    };
+    let state = |run: &Run| {
+        let text = String::from_utf8(run.stdout.clone()).unwrap();
+        let lines: Vec<&str> = text.lines().take(2).collect();
+        lines.join(";")
+    };
+    std::fs::write(file, saying("one")).unwrap();
+    let push = luge(address, ["module", "push", "m", file]).await;
+    assert_eq!(state(&push), "m version 1;  state      active");
+    let push = luge(address, ["module", "push", "m", file]).await;
+    let unchanged = "m version 1;  state      unchanged: it was there already, active";
+    assert_eq!(state(&push), unchanged);
+    std::fs::write(file, saying("two")).unwrap();
+    let push = luge(address, ["module", "push", "m", file, "--inactive"]).await;
+    let waits = "m version 2;  state      not active; `luge module activate m 2` puts it in force";
+    assert_eq!(state(&push), waits);
+    says("one").await;
+    let activated = luge(address, ["module", "activate", "m", "2"]).await;
+    let in_place = "m version 2;  state      active, in place of version 1";
+    assert_eq!(state(&activated), in_place);
+    says("two").await;
+
+    let list = luge(address, ["module", "list"]).await;
+    let list = String::from_utf8(list.stdout).unwrap();
+    let lines: Vec<Vec<&str>> = list
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines[0][..3], ["NAME", "VERSION", "STATE"]);
+    assert_eq!(lines[1][..3], ["m", "1", "rollback"]);
+    assert_eq!(lines[2][..3], ["m", "2", "active"]);
+    let document = luge(address, ["module", "list", "--json"]).await.json();
+    assert_eq!(
+        (&document[0]["active"], &document[0]["rollback"]),
+        (&json!(2), &json!(1))
+    );
+    let hash = document[0]["versions"][1]["sha256"].as_str().unwrap();
+    assert!(hash.starts_with(lines[2][9]) && hash.len() == 64, "{list}");
+    let shown = luge(address, ["module", "show", "m", "2", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        (&shown["sha256"], &shown["active"]),
+        (&json!(hash), &json!(true))
+    );
+
+    let rolled = luge(address, ["module", "rollback", "m", "--json"])
+        .await
+        .json();
+    let expected = json!({
+        "outcome": "activated", "active_before": 2, "dropped": [], "dry_run": false, "exports": []
+    });
+    assert_eq!(
+        (&rolled["version"], &rolled["change"]),
+        (&json!(1), &expected)
+    );
+    says("one").await;
+    luge(address, ["module", "rollback", "m"])
+        .await
+        .fails("error: not_found: no version that is kept was active before version 1 ");
+    luge(address, ["module", "activate", "m", "7"])
+        .await
+        .fails("error: not_found: the module `m` has no version 7; there are 2, 1 (active); ");
+    luge(address, ["module", "activate", "none", "1"])
+        .await
+        .fails("error: not_found: no module `none`; there are m; ");
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_exports_hooks_and_filters_and_changes_nothing() {
+    const GREETER: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../udfs/examples/built/greeter.wasm"
+    );
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let push = [
+        "module",
+        "push",
+        "greeter",
+        GREETER,
+        "--hook",
+        "answer",
+        "--prefix",
+        "now:",
+        "--dry-run",
+    ];
+    let printed = luge(address, push).await;
+    assert_eq!((&*printed.stderr, printed.code), ("", 0));
+    let text = String::from_utf8(printed.stdout).unwrap();
+    for line in [
+        "  dry run    nothing was changed; a push would lead to this\n",
+        "  state      active\n",
+        "  hook       answer before get of keys \"now:…\", order 0, on failure block",
+        "  export     answer () -> i32\n",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+    luge(address, ["module", "list", "--json"])
+        .await
+        .prints("[]\n");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "(module (import \"env\" \"gone\" (func)))").unwrap();
+    let path = file.path().to_str().unwrap();
+    luge(address, ["module", "push", "m", path, "--dry-run"])
+        .await
+        .fails("error: invalid_module: the module `m` can't be registered: it imports `env.gone`");
 }
 
 #[tokio::test]

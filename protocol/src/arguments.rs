@@ -268,9 +268,27 @@ pub struct ModulePush<'a> {
     /// What to change of the hooks that the module describes.
     #[serde(default, borrow, deserialize_with = "optional_list")]
     pub overrides: Option<Vec<HookOverride<'a>>>,
+    /// Whether to keep the version without putting it in force.
+    #[serde(default)]
+    pub inactive: Option<bool>,
+    /// Whether to check it, to answer what the push would do, and to change nothing.
+    #[serde(default)]
+    pub dry_run: Option<bool>,
 }
 
-/// `module.show`, `module.remove`, `module.rollback`, `module.stats`: a module by name.
+/// `module.show`: a version of a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleShow<'a> {
+    /// The name.
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    /// The version's number. If left out the active one, or the newest where none is active.
+    #[serde(default)]
+    pub version: Option<u64>,
+}
+
+/// `module.remove`, `module.rollback`, `module.stats`: a module by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleName<'a> {

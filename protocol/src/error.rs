@@ -47,7 +47,7 @@ error_codes! {
     Unsupported "unsupported" "The server knows the command or option, and does not carry it out."
     Unauthenticated "unauthenticated" "`hello` carried no token of the server's, or that token is no longer in force."
     Forbidden "forbidden" "The user, or the function, may not do this."
-    NotFound "not_found" "The module, procedure or call that was named does not exist."
+    NotFound "not_found" "The module, version, procedure or call that was named does not exist."
     Conflict "conflict" "Other commits touched what the request read, on every attempt; it can be sent again."
     PreconditionFailed "precondition_failed" "A condition of the request did not hold; nothing was changed."
     TooLarge "too_large" "A key, value, frame or transaction exceeds its limit."

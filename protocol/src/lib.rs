@@ -31,8 +31,8 @@ mod stream;
 
 pub use arguments::{
     Batch, Call, CallsKill, Check, Condition, Del, Exists, Expire, Get, Hello, Incr, Logs, Mget,
-    ModuleActivate, ModuleName, ModulePush, NoArguments, Operation, Persist, Range, Scan, Set,
-    Stop, Ttl, Watch,
+    ModuleActivate, ModuleName, ModulePush, ModuleShow, NoArguments, Operation, Persist, Range,
+    Scan, Set, Stop, Ttl, Watch,
 };
 pub use binary::{Key, Value};
 pub use calls::{DryRunReply, DryRunWrite, RunningCall};
@@ -40,8 +40,9 @@ pub use error::{DecodeError, ErrorCode, ErrorDetails, ErrorReply};
 pub use frame::{FRAME_HEADER_BYTES, FrameCodec, FrameError};
 pub use list::MAX_LIST_ELEMENTS;
 pub use module::{
-    HookCommand, HookDescription, HookOverride, LimitsRequest, ModuleDescription, ModuleSummary,
-    OnFailure, Phase, ProcedureDescription,
+    ExportDescription, HookCommand, HookDescription, HookOverride, LimitsRequest, ModuleChange,
+    ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, Phase, ProcedureDescription,
+    VersionSummary,
 };
 pub use reply::{
     CallReply, DelReply, Found, HelloReply, IncrReply, InfoReply, OperationReply, Reply, ScanEntry,

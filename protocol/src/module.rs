@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::Key;
+use crate::list::list;
 
 /// The five commands that hooks see. The discriminants are the numbers of the guest ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -99,13 +100,16 @@ pub struct ProcedureDescription {
     pub description: String,
 }
 
-/// A registered module, in full.
+/// A version of a module, in full.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModuleDescription {
     /// The name that it was pushed under.
     pub name: String,
     /// The number of this version, counted from 1 for each name.
     pub version: u64,
+    /// Whether it is the version in force.
+    #[serde(default)]
+    pub active: bool,
     /// SHA-256 of the Wasm binary, in hexadecimal.
     pub sha256: String,
     /// The binary's size, in bytes.
@@ -129,14 +133,71 @@ pub struct ModuleDescription {
     /// What an operator should know, such as hooks that fail open.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What the request did, where it was a push, an activation or a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ModuleChange>,
 }
 
-/// A registered module, in one line.
+/// What a push, an activation or a rollback did; of a dry run, what it would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleChange {
+    /// What became of the version.
+    pub outcome: ModuleOutcome,
+    /// The version that was active before the request; nil where none was.
+    pub active_before: Option<u64>,
+    /// The versions that are no longer kept, to make room.
+    #[serde(default, deserialize_with = "list")]
+    pub dropped: Vec<u64>,
+    /// Whether nothing was changed, because only a check was asked for.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The functions that the module exports, by name; only of a dry run.
+    #[serde(default, deserialize_with = "list")]
+    pub exports: Vec<ExportDescription>,
+}
+
+/// What became of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModuleOutcome {
+    /// It is new.
+    Pushed,
+    /// It was kept, and is put in force.
+    Activated,
+    /// Everything was so already.
+    Unchanged,
+}
+
+/// A function that a module exports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportDescription {
+    /// Its name.
+    pub export: String,
+    /// Its type, such as `() -> i32`.
+    #[serde(rename = "type")]
+    pub signature: String,
+}
+
+/// A registered module, with a line for each of its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleSummary {
     /// The name that it was pushed under.
     pub name: String,
-    /// The number of this version.
+    /// The version in force; nil where none is.
+    pub active: Option<u64>,
+    /// The version that a rollback would put in force; nil where there is none.
+    pub rollback: Option<u64>,
+    /// What all versions take in the store, in bytes; a binary that several have counts once.
+    pub stored_bytes: u64,
+    /// The versions that are kept, by number.
+    #[serde(deserialize_with = "list")]
+    pub versions: Vec<VersionSummary>,
+}
+
+/// A version of a module, in one line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionSummary {
+    /// Its number.
     pub version: u64,
     /// SHA-256 of the Wasm binary, in hexadecimal.
     pub sha256: String,

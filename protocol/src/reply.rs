@@ -45,7 +45,7 @@ pub enum Reply {
     DryRun(Box<DryRunReply>),
     /// Of `calls.list`.
     Calls(Vec<RunningCall>),
-    /// Of `module.push` and `module.show`.
+    /// Of `module.push`, `module.show`, `module.activate` and `module.rollback`.
     Module(Box<ModuleDescription>),
     /// Of `module.list`.
     Modules(Vec<ModuleSummary>),

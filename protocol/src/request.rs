@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arguments::{
     Batch, Call, CallsKill, Del, Exists, Expire, Get, Hello, Incr, Logs, Mget, ModuleActivate,
-    ModuleName, ModulePush, NoArguments, Persist, Scan, Set, Stop, Ttl, Watch,
+    ModuleName, ModulePush, ModuleShow, NoArguments, Persist, Scan, Set, Stop, Ttl, Watch,
 };
 use crate::error::DecodeError;
 
@@ -103,7 +103,7 @@ commands! {
     Call(Call<'a>) "call"
     ModulePush(ModulePush<'a>) "module.push"
     ModuleList(NoArguments) "module.list"
-    ModuleShow(ModuleName<'a>) "module.show"
+    ModuleShow(ModuleShow<'a>) "module.show"
     ModuleActivate(ModuleActivate<'a>) "module.activate"
     ModuleRollback(ModuleName<'a>) "module.rollback"
     ModuleRemove(ModuleName<'a>) "module.remove"

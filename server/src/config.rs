@@ -166,7 +166,11 @@ settings! {
     max_module_bytes: usize = 4 << 20, "bytes",
         "a Go module has about 2 MiB; compiling takes time in proportion";
     max_modules: usize = 1_000, "modules",
-        "each is kept compiled in memory";
+        "the active version of each is kept compiled in memory";
+    max_module_versions: usize = 16, "versions",
+        "versions of one module that are kept, to go back to; a push beyond it drops the oldest that is neither active nor what a rollback returns to";
+    max_module_stored_bytes: u64 = 64 << 20, "bytes",
+        "binaries and descriptions of all versions of one module together, so that a name does not fill the disk: 16 of the largest; a push beyond it drops versions in the same order";
     max_request_keys: usize = 10_000, "keys",
         "keys of one mget, del or exists, and parts of one batch";
     max_page_entries: usize = 10_000, "entries",
@@ -325,11 +329,24 @@ impl Config {
         }
     }
 
+    /// Refuses less than what is never dropped.
+    fn check_versions(&self) -> Result<(), ConfigError> {
+        const MIN_MODULE_VERSIONS: usize = 3;
+        if self.max_module_versions < MIN_MODULE_VERSIONS {
+            return Err(ConfigError(format!(
+                "max_module_versions is {}, and must be at least {MIN_MODULE_VERSIONS}: a new version, the active one and the one that a rollback returns to",
+                self.max_module_versions
+            )));
+        }
+        Ok(())
+    }
+
     /// Checks what settings must hold together.
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |what: String| Err(ConfigError(what));
         self.check_sizes()?;
         self.check_tls()?;
+        self.check_versions()?;
         // A larger frame could not be told from the first bytes of HTTP or TLS.
         const MAX_FRAME_BYTES: usize = 256 << 20;
         const FRAME_OVERHEAD_BYTES: usize = 4_096;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::command::CommandLimits;
 use crate::config::{Config, DurabilitySetting};
-use crate::function::{CallLimits, Ceilings, Seed};
+use crate::function::{CallLimits, Ceilings, Seed, VersionBounds};
 use crate::net::{self, BindError, NetOptions, Stopper, Tls, TlsError};
 use crate::reload::{self, Reloader};
 use crate::session::{Authority, Core, LoadError, Settings, Surroundings, load_modules, sweep};
@@ -226,6 +226,10 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
         max_frame_bytes: config.max_frame_bytes,
         max_module_bytes: config.max_module_bytes,
         max_modules: config.max_modules,
+        versions: VersionBounds {
+            count: config.max_module_versions,
+            bytes: config.max_module_stored_bytes,
+        },
         writes: WriteLimits {
             keys: config.call_write_keys,
             bytes: config.call_write_bytes,

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use luge_protocol::{
     Batch, Call, CallsKill, Check, Command, Condition, Del, Durability, Exists, Expire, Get, Hello,
     HookOverride, Incr, LimitsRequest, Logs, Mget, ModuleActivate, ModuleName, ModulePush,
-    NoArguments, OnFailure, Operation, Options, Persist, Range, Request, Scan, Set, Stop, Ttl,
-    Watch,
+    ModuleShow, NoArguments, OnFailure, Operation, Options, Persist, Range, Request, Scan, Set,
+    Stop, Ttl, Watch,
 };
 
 use super::{Case, replies};
@@ -262,7 +262,7 @@ fn module_requests() -> Vec<(&'static str, Request<'static>)> {
         ),
         (
             "module.show.request",
-            Request::new(18, Command::ModuleShow(text())),
+            Request::new(18, Command::ModuleShow(show())),
         ),
         (
             "module.activate.request",
@@ -291,6 +291,13 @@ fn module_requests() -> Vec<(&'static str, Request<'static>)> {
     ]
 }
 
+fn show() -> ModuleShow<'static> {
+    ModuleShow {
+        name: Cow::Borrowed("text"),
+        version: Some(1),
+    }
+}
+
 fn text() -> ModuleName<'static> {
     ModuleName {
         name: Cow::Borrowed("text"),
@@ -312,6 +319,8 @@ fn push() -> ModulePush<'static> {
             order: Some(-5),
             on_failure: Some(OnFailure::Continue),
         }]),
+        inactive: Some(true),
+        dry_run: Some(false),
     }
 }
 

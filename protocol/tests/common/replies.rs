@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use luge_protocol::{
-    CallReply, ChangeKind, DelReply, ErrorCode, ErrorDetails, ErrorReply, Found, HelloReply,
-    HookCommand, HookDescription, IncrReply, InfoReply, KeyChange, LimitsRequest,
-    ModuleDescription, ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription,
-    Reply, Response, ScanEntry, ScanReply, ServerLimits, SetReply, WatchEvent,
+    CallReply, ChangeKind, DelReply, ErrorCode, ErrorDetails, ErrorReply, ExportDescription, Found,
+    HelloReply, HookCommand, HookDescription, IncrReply, InfoReply, KeyChange, LimitsRequest,
+    ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, OperationReply,
+    Phase, ProcedureDescription, Reply, Response, ScanEntry, ScanReply, ServerLimits, SetReply,
+    VersionSummary, WatchEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -124,10 +125,15 @@ fn batch_and_module_replies() -> Vec<Case> {
     ];
     type Operations = (Option<Found>, SetReply, u64, IncrReply, bool, ());
     let list = vec![summary()];
-    let module = Reply::Module(Box::new(module()));
+    let shown = Reply::Module(Box::new(module()));
+    let pushed = Reply::Module(Box::new(ModuleDescription {
+        change: Some(change()),
+        ..module()
+    }));
     vec![
         encoded::<Operations>("batch.reply", 14, Reply::Batch(operations)),
-        encoded::<ModuleDescription>("module.show.reply", 18, module),
+        encoded::<ModuleDescription>("module.show.reply", 18, shown),
+        encoded::<ModuleDescription>("module.push.reply", 16, pushed),
         case("module.list.reply", 17, Reply::Modules(list.clone()), list),
     ]
 }
@@ -297,7 +303,16 @@ fn scan() -> ScanReply {
 fn summary() -> ModuleSummary {
     ModuleSummary {
         name: "text".to_owned(),
-        version: 2,
+        active: Some(2),
+        rollback: Some(1),
+        stored_bytes: 716,
+        versions: vec![version(1), version(2)],
+    }
+}
+
+fn version(version: u64) -> VersionSummary {
+    VersionSummary {
+        version,
         sha256: "ab".repeat(32),
         size: 8,
         pushed_ms: 1_790_000_000_000,
@@ -306,10 +321,24 @@ fn summary() -> ModuleSummary {
     }
 }
 
+fn change() -> ModuleChange {
+    ModuleChange {
+        outcome: ModuleOutcome::Pushed,
+        active_before: Some(1),
+        dropped: vec![],
+        dry_run: true,
+        exports: vec![ExportDescription {
+            export: "process".to_owned(),
+            signature: "() -> i32".to_owned(),
+        }],
+    }
+}
+
 fn module() -> ModuleDescription {
     ModuleDescription {
         name: "text".to_owned(),
         version: 2,
+        active: true,
         sha256: "ab".repeat(32),
         size: 8,
         pushed_ms: 1_790_000_000_000,
@@ -341,5 +370,6 @@ fn module() -> ModuleDescription {
             table_elements: Some(20_000),
         },
         warnings: vec!["validate fails open".to_owned()],
+        change: None,
     }
 }

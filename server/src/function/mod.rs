@@ -11,6 +11,7 @@ mod log;
 mod registry;
 mod running;
 mod scan;
+mod versions;
 mod view;
 
 use std::future::Future;
@@ -24,9 +25,10 @@ use crate::store::Snapshot;
 pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop, time_to_live};
 pub use describe::{DescribeError, Described, Description, describe};
 pub use limits::{CallLimits, Ceilings, LimitError};
-pub use registry::{HookEntry, Registered, Registry};
+pub use registry::{HookEntry, ModuleEntry, Registered, Registry};
 pub use running::Running;
 pub use scan::ScanStep;
+pub use versions::{Hash, NoRoom, Version, VersionBounds, Versions};
 pub use view::{HookView, ResponseStatus};
 
 /// What a runtime is given to load a module.

@@ -1,6 +1,6 @@
-//! The registry: every module in force, and for each command the hooks that stand around it.
+//! The registry: every module with its versions, and for each command the hooks that stand around it.
 //!
-//! It is one immutable value. A push builds the next one and swaps it in; a request takes it once and
+//! It is one immutable value. A change of a module builds the next one and swaps it in; a request takes it once and
 //! keeps to it, so it never sees half a change.
 
 use std::collections::BTreeMap;
@@ -10,8 +10,10 @@ use luge_protocol::{HookCommand, HookDescription, ModuleDescription, Phase, Proc
 
 use super::call::ModuleContext;
 use super::limits::CallLimits;
+use super::versions::{Hash, Versions};
+use crate::store::Sequence;
 
-/// A module in force.
+/// A version in force.
 pub struct Registered<M> {
     /// What it is and what it offers.
     pub description: ModuleDescription,
@@ -21,6 +23,14 @@ pub struct Registered<M> {
     pub limits: CallLimits,
     /// What its calls share.
     pub context: Arc<ModuleContext>,
+}
+
+/// A module, with all its versions.
+pub struct ModuleEntry<M> {
+    /// Those that are kept.
+    pub versions: Versions,
+    /// The one in force, ready to be called.
+    pub active: Option<Arc<Registered<M>>>,
 }
 
 /// A hook in its place.
@@ -33,21 +43,25 @@ pub struct HookEntry<M> {
 
 /// All modules, and the hooks in the order in which they run.
 pub struct Registry<M> {
-    modules: BTreeMap<String, Arc<Registered<M>>>,
+    /// The commit of the newest change; what tells of modules waits for it. 0 where they are as the
+    /// server found them.
+    pub sequence: Sequence,
+    modules: BTreeMap<String, Arc<ModuleEntry<M>>>,
     /// For each command, by its number less one: request hooks ascending, response hooks descending.
     request: [Vec<Arc<HookEntry<M>>>; 5],
     response: [Vec<Arc<HookEntry<M>>>; 5],
 }
 
 impl<M> Registry<M> {
-    /// A registry of these modules.
-    pub fn new(modules: BTreeMap<String, Arc<Registered<M>>>) -> Self {
+    /// A registry of these modules, as that commit left them.
+    pub fn new(modules: BTreeMap<String, Arc<ModuleEntry<M>>>, sequence: Sequence) -> Self {
         let mut registry = Self {
+            sequence,
             modules,
             request: Default::default(),
             response: Default::default(),
         };
-        let modules: Vec<_> = registry.modules.values().cloned().collect();
+        let modules: Vec<_> = registry.active().cloned().collect();
         for module in modules {
             for hook in &module.description.hooks {
                 let entry = Arc::new(HookEntry {
@@ -78,30 +92,49 @@ impl<M> Registry<M> {
         }
     }
 
-    /// The modules, by name.
-    pub fn modules(&self) -> &BTreeMap<String, Arc<Registered<M>>> {
+    /// All modules, by name, those without an active version included.
+    pub fn modules(&self) -> &BTreeMap<String, Arc<ModuleEntry<M>>> {
         &self.modules
+    }
+
+    /// The versions in force, by the names of their modules.
+    pub fn active(&self) -> impl Iterator<Item = &Arc<Registered<M>>> {
+        self.modules
+            .values()
+            .filter_map(|entry| entry.active.as_ref())
+    }
+
+    /// Whether any version of any module has this binary.
+    pub fn has_binary(&self, sha256: &Hash) -> bool {
+        self.modules
+            .values()
+            .any(|entry| entry.versions.has_binary(sha256))
     }
 
     /// The module of this name.
     pub fn module(&self, name: &str) -> Option<&Arc<Registered<M>>> {
-        self.modules.get(name)
+        self.modules.get(name)?.active.as_ref()
     }
 
-    /// The same modules with one replaced, added or removed.
-    pub fn with(&self, name: &str, module: Option<Arc<Registered<M>>>) -> Self {
+    /// The same modules with one replaced, added or removed by a commit.
+    pub fn with(
+        &self,
+        name: &str,
+        module: Option<Arc<ModuleEntry<M>>>,
+        sequence: Sequence,
+    ) -> Self {
         let mut modules = self.modules.clone();
         match module {
             Some(module) => modules.insert(name.to_owned(), module),
             None => modules.remove(name),
         };
-        Self::new(modules)
+        Self::new(modules, sequence)
     }
 
     /// A procedure by its full name, `module.procedure`.
     pub fn procedure(&self, name: &str) -> Option<(&Arc<Registered<M>>, &ProcedureDescription)> {
         let (module, procedure) = name.split_once('.')?;
-        let module = self.modules.get(module)?;
+        let module = self.module(module)?;
         let found = module
             .description
             .procedures
@@ -161,7 +194,7 @@ impl<M> Registry<M> {
 
 impl<M> Default for Registry<M> {
     fn default() -> Self {
-        Self::new(BTreeMap::new())
+        Self::new(BTreeMap::new(), 0)
     }
 }
 

@@ -33,7 +33,7 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
-use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, Seed};
+use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, Seed, VersionBounds};
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
@@ -59,7 +59,7 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     /// The bounds.
     pub settings: Settings,
     surroundings: Surroundings,
-    /// One push or removal at a time, so that each builds on the last one's registry.
+    /// One change of a module at a time, so that each builds on the last one's registry.
     pushes: Arc<tokio::sync::Mutex<()>>,
     /// How many requests may run functions at once.
     running: Semaphore,
@@ -83,6 +83,8 @@ pub struct Settings {
     pub max_module_bytes: usize,
     /// Registered modules.
     pub max_modules: usize,
+    /// What is kept of one module.
+    pub versions: VersionBounds,
     /// What a plain command's transaction may write.
     pub writes: WriteLimits,
     /// Keys and ranges that one transaction may read.
@@ -295,8 +297,10 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             Command::Info(_) => (Ok(Reply::Info(self.core.info())), 0),
             Command::Flush(_) => self.core.flush().await,
             Command::ModulePush(push) => modules::push(&self.core, push).await,
-            Command::ModuleList(_) => (Ok(modules::list(&self.core)), 0),
-            Command::ModuleShow(show) => (modules::show(&self.core, &show.name), 0),
+            Command::ModuleList(_) => modules::list(&self.core),
+            Command::ModuleShow(show) => modules::show(&self.core, show).await,
+            Command::ModuleActivate(activate) => modules::activate(&self.core, activate).await,
+            Command::ModuleRollback(name) => modules::roll_back(&self.core, &name.name).await,
             Command::ModuleRemove(remove) => modules::remove(&self.core, &remove.name).await,
             Command::Get(_)
             | Command::Set(_)
@@ -321,10 +325,9 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
                 (Ok(Reply::Calls(self.core.calls.list(now))), 0)
             }
             Command::CallsKill(kill) => (self.core.calls.kill(kill.call).map(Reply::Done), 0),
-            Command::ModuleActivate(_)
-            | Command::ModuleRollback(_)
-            | Command::ModuleStats(_)
-            | Command::Logs(_) => (Err(refusal::unsupported(context.command.name())), 0),
+            Command::ModuleStats(_) | Command::Logs(_) => {
+                (Err(refusal::unsupported(context.command.name())), 0)
+            }
         }
     }
 

@@ -96,6 +96,13 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
                 format!("no procedure `{shown}`; the module has {}", list(&known))
             }
             None => {
+                let named = name.split_once('.').map_or("", |(module, _)| module);
+                if self.registry.modules().contains_key(named) {
+                    let message = format!(
+                        "no procedure `{shown}`: no version of the module is active; `module.activate` puts one in force"
+                    );
+                    return ErrorReply::new(ErrorCode::NotFound, message);
+                }
                 let known: Vec<&str> = self.registry.modules().keys().map(String::as_str).collect();
                 format!(
                     "no procedure `{shown}`: procedures are called as module.procedure, and the modules are {}",

@@ -251,6 +251,19 @@ impl<S: Snapshot> Transaction<S> {
         Ok(sum)
     }
 
+    /// A record of the server's own.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn record(
+        &mut self,
+        keyspace: Keyspace,
+        name: &[u8],
+    ) -> Result<Option<Bytes>, TransactionError> {
+        let found = self.lookup(&keyspace.key(name)).await?;
+        Ok(found.map(|live| live.value))
+    }
+
     /// Writes a record of the server's own, which no limit on users' writes counts.
     pub fn set_record(&mut self, keyspace: Keyspace, name: &[u8], record: Option<Bytes>) {
         let write = match record {

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use luge_protocol::{
-    Call, CallsKill, Command, ErrorCode, Logs, ModuleActivate, ModuleName, ModulePush, Options,
-    Stop,
+    Call, CallsKill, Command, ErrorCode, Logs, ModuleActivate, ModuleName, ModulePush, ModuleShow,
+    Options, Stop,
 };
 use luge_server::config::Config;
 use luge_server::session::Role;
@@ -71,8 +71,13 @@ fn example(name: &str, user: &str) -> Command<'static> {
             config: None,
             limits: None,
             overrides: None,
+            inactive: None,
+            dry_run: None,
         }),
-        "module.show" => Command::ModuleShow(module()),
+        "module.show" => Command::ModuleShow(ModuleShow {
+            name: "m".into(),
+            version: None,
+        }),
         "module.activate" => Command::ModuleActivate(ModuleActivate {
             name: "m".into(),
             version: 1,

@@ -389,7 +389,7 @@ fn modules_are_listed_replaced_and_removed() {
         &[answer("1"), answer("2")],
         "
         > module.list
-        answer
+        answer <1 2*
         > module.show answer
         answer version 2
         > call answer.run
@@ -397,7 +397,7 @@ fn modules_are_listed_replaced_and_removed() {
         > module.remove answer
         ok
         > module.remove answer
-        not_found: no module `answer`; there are none
+        not_found: no module `answer`; there are none; `module.push` registers one
         > module.list
         nothing
         > info

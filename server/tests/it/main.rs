@@ -42,6 +42,8 @@ mod power_cut;
 mod recovery;
 /// Streams on sockets: slow, deaf and stopped ones.
 mod streams;
+/// Versions of modules that change under load: none tears a request.
+mod swaps;
 /// The sweeper of expired keys.
 mod sweep;
 /// What acknowledgements and flushes promise, and what no restart turns back.
@@ -50,6 +52,10 @@ mod sync_levels;
 mod tidy;
 /// Handshakes that do not come to their end, and what is no TLS.
 mod tls;
+/// What the store keeps of versions: rows, restarts, backups, the format before.
+mod version_records;
+/// Versions of modules: pushed, activated, rolled back, dropped.
+mod versions;
 /// What watches and backups tell, on both stores.
 mod watch;
 /// Raw bytes on a socket: other protocols, garbage, slow and deaf peers.

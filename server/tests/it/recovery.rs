@@ -69,7 +69,7 @@ fn data_versions_times_to_live_and_modules_survive_a_restart() {
             > ttl b
             4000ms
             > module.list
-            answer
+            answer 1*
             > call answer.run
             42
             > set d 4

@@ -95,3 +95,13 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
         assert!(text.lines().any(|each| each == line), "{line} in\n{text}");
     }
 }
+
+#[test]
+fn fewer_versions_than_are_never_dropped_are_refused() {
+    let set = |value: &str| Config::load(None, &[("max_module_versions".into(), value.into())]);
+    assert_eq!(set("3").unwrap().max_module_versions, 3);
+    assert_eq!(
+        set("2").unwrap_err().to_string(),
+        "max_module_versions is 2, and must be at least 3: a new version, the active one and the one that a rollback returns to"
+    );
+}

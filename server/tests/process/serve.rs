@@ -19,7 +19,11 @@ async fn a_server_that_is_told_to_stop_exits_0_and_has_everything_after_a_restar
             assert_eq!(value.as_deref(), Some(&b"here"[..]));
         }
         client.set(format!("round:{round}"), "here").await.unwrap();
-        let options = PushOptions::default();
+        // Another setting makes another version.
+        let options = PushOptions {
+            config: [("round".to_owned(), round.to_string())].into(),
+            ..PushOptions::default()
+        };
         client.module_push("bank", BANK, options).await.unwrap();
         let log = server.stop(signal);
         assert!(log.last().unwrap().ends_with("stopped"), "{log:?}");

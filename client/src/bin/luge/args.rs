@@ -142,7 +142,7 @@ pub(crate) enum Command {
     /// Tabs, newlines, backslashes, control characters and bytes that are not UTF-8 are escaped (\t, \n,
     /// \\, \x1b), so that an entry is one line.
     Scan(Scan),
-    /// Register, show and remove modules
+    /// Register, activate, roll back, show and remove modules
     #[command(subcommand)]
     Module(Module),
     /// Call a procedure, and print what it returns as JSON
@@ -243,13 +243,30 @@ pub(crate) struct Backup {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Module {
-    /// Register a module, or a new version of it, and print what is in force
+    /// Register a module, or a new version of it, and put it in force
+    ///
+    /// Bytes and settings that are kept already make no new version: that one is put in force.
     Push(Box<Push>),
-    /// Print every module, one a line
+    /// Put a version in force that is kept
+    Activate {
+        name: String,
+        /// Its number, as `module list` has it
+        version: u64,
+    },
+    /// Put the version in force that was active before this one
+    ///
+    /// Again, it goes back further. It never returns to what was rolled back from; `module activate`
+    /// does.
+    Rollback { name: String },
+    /// Print every version of every module, one a line
     List,
-    /// Print a module in full
-    Show { name: String },
-    /// Take a module out of force
+    /// Print a version in full
+    Show {
+        name: String,
+        /// Its number [default: the active one; the newest where none is]
+        version: Option<u64>,
+    },
+    /// Remove a module with all its versions
     Remove { name: String },
 }
 
@@ -293,6 +310,12 @@ pub(crate) struct Push {
     /// The one hook that --prefix, --order and --on-failure are for [default: all of the module]
     #[arg(long, value_name = "NAME", requires = "changes")]
     pub(crate) hook: Option<String>,
+    /// Keep the version without putting it in force; `module activate` does that later
+    #[arg(long)]
+    pub(crate) inactive: bool,
+    /// Check the module and print what the push would do: exports, hooks and what they filter; change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -408,6 +431,9 @@ mod tests {
         assert!(parse("del").is_err());
         assert!(parse("module push m f --hook h").is_err());
         assert!(parse("module push m f --hook h --prefix p --order 1").is_ok());
+        assert!(parse("module push m f --inactive --dry-run").is_ok());
+        assert!(parse("module activate m").is_err());
+        assert!(parse("module activate m -1").is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod print;
 mod run;
 mod streams;
 mod units;
+mod versions;
 
 use std::process::ExitCode;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use luge_client::{
-    Client, Error, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription,
-    ModuleSummary, OnFailure, Phase, ProcedureDescription, PushOptions,
+    Client, Error, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription, OnFailure,
+    Phase, ProcedureDescription, PushOptions,
 };
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ use crate::json;
 use crate::print::{Printer, escape_for_line};
 use crate::run::done;
 use crate::units::{show_bytes, show_milliseconds, show_moment};
+use crate::versions;
 
 /// Carries out a command on modules and prints what it answers.
 pub(crate) async fn run(
@@ -29,16 +30,27 @@ pub(crate) async fn run(
             let module = push(client, *arguments).await?;
             done(printer, &document(&module), &description(&module))
         }
-        Module::Show { name } => {
-            let module = client.module_show(&name).await?;
+        Module::Activate { name, version } => {
+            let module = client.module_activate(&name, version).await?;
+            done(printer, &document(&module), &description(&module))
+        }
+        Module::Rollback { name } => {
+            let module = client.module_rollback(&name).await?;
+            done(printer, &document(&module), &description(&module))
+        }
+        Module::Show { name, version } => {
+            let module = match version {
+                Some(version) => client.module_show_version(&name, version).await?,
+                None => client.module_show(&name).await?,
+            };
             done(printer, &document(&module), &description(&module))
         }
         Module::List => {
             let modules = client.module_list().await?;
             if printer.json {
-                printer.document(&modules.iter().map(summary).collect())?;
+                printer.document(&modules.iter().map(versions::document).collect())?;
             }
-            for line in table(&modules) {
+            for line in versions::table(&modules) {
                 printer.line(&line)?;
             }
             Ok(Outcome::Done)
@@ -75,6 +87,8 @@ async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Fai
         config: arguments.config.into_iter().collect(),
         limits,
         overrides: if unchanged { vec![] } else { vec![change] },
+        inactive: arguments.inactive,
+        dry_run: arguments.dry_run,
     };
     let pushed = client.module_push(&arguments.name, &module, options).await;
     pushed.map_err(|error| match error {
@@ -109,12 +123,13 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A module in force, as text: what it is, what it has, what to know.
+/// A version, as text: what it is, what became of it, what it has, what to know.
 fn description(module: &ModuleDescription) -> String {
     let mut lines = vec![heading(module)];
     if !module.description.is_empty() {
         lines.push(format!("  {}", plain(&module.description)));
     }
+    lines.extend(versions::state(module));
     lines.push(format!(
         "  {}, pushed {}, sha256 {}",
         show_bytes(module.size),
@@ -127,6 +142,11 @@ fn description(module: &ModuleDescription) -> String {
     }
     lines.extend(module.procedures.iter().map(|each| procedure(module, each)));
     lines.extend(module.hooks.iter().map(hook));
+    let exports = module.change.iter().flat_map(|change| &change.exports);
+    lines.extend(exports.map(|it| {
+        let (name, signature) = (plain(&it.export), plain(&it.signature));
+        format!("  export     {name} {signature}")
+    }));
     for warning in &module.warnings {
         lines.push(format!("  warning    {}", plain(warning)));
     }
@@ -216,59 +236,16 @@ fn with_description(mut line: String, description: &str) -> String {
 }
 
 /// What a module's author wrote, unable to act upon the terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     escape_for_line(text.as_bytes())
-}
-
-/// One line a module below a heading, the columns aligned.
-fn table(modules: &[ModuleSummary]) -> Vec<String> {
-    let mut rows =
-        vec![["NAME", "VERSION", "PROCEDURES", "HOOKS", "SIZE", "PUSHED"].map(str::to_owned)];
-    rows.extend(modules.iter().map(|module| {
-        [
-            plain(&module.name),
-            module.version.to_string(),
-            module.procedures.to_string(),
-            module.hooks.to_string(),
-            show_bytes(module.size),
-            show_moment(module.pushed_ms),
-        ]
-    }));
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    rows.iter().map(|row| aligned(row, widths)).collect()
-}
-
-fn aligned(row: &[String; 6], widths: [usize; 6]) -> String {
-    let cells: Vec<String> = row
-        .iter()
-        .zip(widths)
-        .map(|(cell, width)| format!("{cell:<width$}"))
-        .collect();
-    cells.join("  ").trim_end().to_owned()
-}
-
-fn summary(module: &ModuleSummary) -> Value {
-    json!({
-        "name": module.name,
-        "version": module.version,
-        "sha256": module.sha256,
-        "size": module.size,
-        "pushed_ms": module.pushed_ms,
-        "procedures": module.procedures,
-        "hooks": module.hooks,
-    })
 }
 
 fn document(module: &ModuleDescription) -> Value {
     let hooks: Vec<Value> = module.hooks.iter().map(hook_document).collect();
-    json!({
+    let mut document = json!({
         "name": module.name,
         "version": module.version,
+        "active": module.active,
         "sha256": module.sha256,
         "size": module.size,
         "pushed_ms": module.pushed_ms,
@@ -279,7 +256,12 @@ fn document(module: &ModuleDescription) -> Value {
         "config": module.config,
         "limits": serde_json::to_value(&module.limits).unwrap_or_default(),
         "warnings": module.warnings,
-    })
+    });
+    if let (Some(change), Value::Object(fields)) = (&module.change, &mut document) {
+        let change = serde_json::to_value(change).unwrap_or_default();
+        fields.insert("change".to_owned(), change);
+    }
+    document
 }
 
 /// By hand, because serde would write the prefix as a list of numbers.
@@ -306,6 +288,7 @@ mod tests {
         ModuleDescription {
             name: "checks".to_owned(),
             version: 2,
+            active: true,
             sha256: "ab12".to_owned(),
             size: 2048,
             pushed_ms: 0,
@@ -332,6 +315,7 @@ mod tests {
                 ..LimitsRequest::default()
             },
             warnings: vec!["validate fails open".to_owned()],
+            change: None,
         }
     }
 
@@ -339,6 +323,7 @@ mod tests {
     fn a_push_shows_what_is_in_force() {
         let expected = "\
 checks version 2, release 1.0
+  state      active
   2KiB, pushed 1970-01-01 00:00:00 UTC, sha256 ab12
   limits     fuel 1000, memory 16MiB
   config     mode=strict
@@ -355,24 +340,6 @@ checks version 2, release 1.0
         assert_eq!(document["hooks"][0]["phase"], "request");
         assert_eq!(document["limits"]["fuel"], 1000);
         assert_eq!(document["procedures"][0]["read_only"], true);
-    }
-
-    #[test]
-    fn the_columns_of_the_list_are_aligned() {
-        let module = ModuleSummary {
-            name: "a-longer-name".to_owned(),
-            version: 1,
-            sha256: String::new(),
-            size: 100,
-            pushed_ms: 0,
-            procedures: 0,
-            hooks: 12,
-        };
-        let expected = [
-            "NAME           VERSION  PROCEDURES  HOOKS  SIZE  PUSHED",
-            "a-longer-name  1        0           12     100B  1970-01-01 00:00:00 UTC",
-        ];
-        assert_eq!(table(&[module]), expected);
     }
 
     #[test]

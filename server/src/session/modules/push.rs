@@ -1,210 +1,146 @@
-//! What a push is checked for: its name and its sizes, what it compiles to, and what it says of itself.
+//! Pushes: a new version, one that is kept already, or a dry run of either.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use luge_protocol::{ErrorCode, ErrorReply, ModuleDescription, ModulePush};
-use sha2::{Digest, Sha256};
+use luge_protocol::{ErrorReply, ModuleChange, ModuleOutcome, ModulePush, Reply};
 
-use super::super::Core;
-use super::next_version;
-use super::records::{RECORD_FORMAT, Record, context, hex};
-use crate::function::{
-    Budget, Call, CallLimits, Candidate, Described, Description, Exports, ModuleContext,
-    Registered, RequestContext, Runtime, Stage, describe,
-};
+use super::super::{Core, refusal};
+use super::candidate::{Asked, Prepared, check, prepare};
+use super::loading::summary;
+use super::records::{Change, RECORD_FORMAT, VersionRecord, carry_out, encode};
+use super::unknown::no_room;
+use super::{Told, change_of, put_in_force, turn, unchanged};
+use crate::function::{Registered, Runtime, Version, VersionBounds, Versions};
 use crate::store::Store;
 
-/// The longest name of a module, in bytes.
-pub(super) const MAX_NAME_BYTES: usize = 64;
-
-/// The most that the configuration of a module may hold, in bytes of keys and values.
-const MAX_CONFIG_BYTES: usize = 64 << 10;
-
-/// The most describers of a module: one for each function that it may offer, and one for itself.
-const MAX_DESCRIBERS: usize = 257;
-
-/// Checks, compiles and describes a module, and stores nothing.
-pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    push: &ModulePush<'_>,
-) -> Result<(Record, Registered<R::Module>), ErrorReply> {
-    check_push(core, push)?;
-    let asked = push.limits.clone().unwrap_or_default();
-    let limits = core
-        .settings
-        .ceilings
-        .resolve(&asked)
-        .map_err(|error| ErrorReply::new(ErrorCode::InvalidModule, error.to_string()))?;
-    let invalid = |reason: String| {
-        let message = format!("the module `{}` can't be registered: {reason}", push.name);
-        ErrorReply::new(ErrorCode::InvalidModule, message)
-    };
-    let candidate = Candidate {
-        name: &push.name,
-        wasm: &push.wasm,
-        limits: &limits,
-    };
-    let module = core.runtime.load(candidate).await.map_err(invalid)?;
-    let hash = Sha256::digest(&push.wasm[..]);
-    let mut description = ModuleDescription {
-        name: push.name.clone().into_owned(),
-        version: next_version(core, &push.name),
-        sha256: hex(&hash),
-        size: push.wasm.len() as u64,
-        pushed_ms: (core.surroundings.wall_ms)(),
-        release: String::new(),
-        description: String::new(),
-        procedures: Vec::new(),
-        hooks: Vec::new(),
-        config: push.config.clone().unwrap_or_default(),
-        limits: limits.told(),
-        warnings: Vec::new(),
-    };
-    let context = Arc::new(context(&description, hash.into()));
-    let offered = ask(core, push, &module, &limits, &context)
-        .await
-        .map_err(invalid)?;
-    description.release = offered.release;
-    description.description = offered.description;
-    description.procedures = offered.procedures;
-    description.hooks = offered.hooks;
-    description.warnings = offered.warnings;
-    let wasm = Bytes::copy_from_slice(&push.wasm);
-    let record = Record {
-        format: RECORD_FORMAT,
-        description: description.clone(),
-        limits: limits.clone(),
-        wasm,
-    };
-    Ok((
-        record,
-        Registered {
-            description,
-            module,
-            limits,
-            context,
-        },
-    ))
+/// A new version, and what it makes of the others.
+struct Plan<M> {
+    registered: Registered<M>,
+    version: Version,
+    record: Bytes,
+    versions: Versions,
+    dropped: Vec<Version>,
+    change: ModuleChange,
 }
 
-/// Runs the describers of a module and reads what they say.
-async fn ask<S: Store, R: Runtime<S::Snapshot>>(
+/// Registers a module, or a new version of it. What is kept already is not stored again.
+pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Arc<Core<S, R>>,
+    push: &ModulePush<'_>,
+) -> Told {
+    let turn = turn(core).await;
+    let asked = check(core, push)?;
+    let registry = core.registry.load_full();
+    let name = &*push.name;
+    let entry = registry.modules().get(name);
+    if let Some(entry) = entry
+        && let Some(number) = entry.versions.find(&asked.sha256, &asked.settings)
+    {
+        return match outcome_of_kept(push, &entry.versions, number) {
+            ModuleOutcome::Activated => {
+                let mut versions = entry.versions.clone();
+                versions.activate(number);
+                put_in_force(core, turn, name, versions, number).await
+            }
+            _ => unchanged(core, &registry, name, number).await,
+        };
+    }
+    let versions = entry.map_or_else(Versions::default, |entry| entry.versions.clone());
+    let prepared = prepare(core, push, &asked, versions.next()).await?;
+    let plan = plan(push, &asked, prepared, versions, core.settings.versions)?;
+    let mut told = plan.registered.description.clone();
+    let active = match is_inactive(push) {
+        true => entry.and_then(|entry| entry.active.clone()),
+        false => Some(Arc::new(plan.registered)),
+    };
+    let mut change = Change::to(name, plan.versions, active)?;
+    let has_binary = registry.has_binary(&asked.sha256);
+    let wasm = (!has_binary).then(|| Bytes::copy_from_slice(&push.wasm));
+    change.add_version(&plan.version, plan.record, wasm);
+    change.drop_versions(&registry, &plan.dropped);
+    let sequence = carry_out(core, turn, change).await?;
+    let (version, is_active) = (plan.version.number, !is_inactive(push));
+    tracing::info!(module = name, version, is_active, "pushed");
+    told.active = is_active;
+    told.change = Some(plan.change);
+    Ok((Reply::Module(Box::new(told)), sequence))
+}
+
+/// What a push would do. It takes its turn like one: compilers and describers cost what they cost.
+pub(super) async fn rehearse<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     push: &ModulePush<'_>,
-    module: &R::Module,
-    limits: &CallLimits,
-    context: &Arc<ModuleContext>,
-) -> Result<Description, String> {
-    let exports = core.runtime.exports(module);
-    let describers = describers(exports)?;
-    let mut lines = Vec::new();
-    for name in &describers {
-        let seed = (core.surroundings.seed)();
-        let request = RequestContext {
-            command: "module.push",
-            ..RequestContext::default()
-        };
-        let mut call = Box::new(Call::new(
-            Stage::Describe,
-            None,
-            request,
-            Arc::clone(context),
-            seed,
-        ));
-        // Together they write no more than one call may.
-        call.max_output_bytes = limits.output_bytes.saturating_sub(lines.len());
-        let deadline = (core.surroundings.now)() + limits.deadline;
-        let budget = Budget {
-            limits: limits.clone(),
-            cpu: limits.cpu,
-            deadline,
-            running: Arc::default(),
-        };
-        let ended = core
-            .runtime
-            .call(module, &mut None, name, call, &budget)
-            .await;
-        match ended.outcome {
-            Ok(0) => {}
-            Ok(code) => {
-                return Err(format!(
-                    "its describer `{name}` returned {code}, and should return 0"
-                ));
-            }
-            Err(failure) => {
-                return Err(format!(
-                    "its describer `{name}` failed: {}",
-                    failure.message
-                ));
-            }
+) -> Told {
+    let _turn = turn(core).await;
+    let asked = check(core, push)?;
+    let registry = core.registry.load_full();
+    let entry = registry.modules().get(&*push.name);
+    let versions = entry.map_or_else(Versions::default, |entry| entry.versions.clone());
+    let kept = versions.find(&asked.sha256, &asked.settings);
+    let number = kept.unwrap_or(versions.next());
+    let mut prepared = prepare(core, push, &asked, number).await?;
+    let exports = std::mem::take(&mut prepared.exports);
+    let is_active = !is_inactive(push) || versions.active() == Some(number);
+    let (mut told, mut change) = match versions.kept().get(&number) {
+        Some(version) => {
+            let mut told = prepared.registered.description;
+            told.pushed_ms = version.pushed_ms;
+            let outcome = outcome_of_kept(push, &versions, number);
+            (told, change_of(outcome, versions.active()))
         }
-        lines.extend(ended.call.map(|call| call.output).unwrap_or_default());
-        lines.push(b'\n');
-    }
-    let described = if describers.is_empty() {
-        Described::Nothing
-    } else {
-        Described::Lines(&lines)
+        None => {
+            let plan = plan(push, &asked, prepared, versions, core.settings.versions)?;
+            (plan.registered.description, plan.change)
+        }
     };
-    let overrides = push.overrides.as_deref().unwrap_or_default();
-    describe(
-        described,
-        exports,
-        overrides,
-        core.settings.command.max_key_bytes,
-    )
-    .map_err(|error| error.to_string())
+    change.dry_run = true;
+    change.exports = exports;
+    told.active = is_active;
+    told.change = Some(change);
+    Ok((Reply::Module(Box::new(told)), registry.sequence))
 }
 
-/// The names of a module's describers, in the order in which they run.
-fn describers(exports: &Exports) -> Result<Vec<&String>, String> {
-    let is_describer = |name: &&String| *name == "metadata" || name.starts_with("metadata_");
-    let mut names: Vec<&String> = exports.callable.iter().filter(is_describer).collect();
-    names.sort();
-    match names.len() {
-        0..=MAX_DESCRIBERS => Ok(names),
-        count => Err(format!(
-            "it has {count} describers, which exceeds the limit of {MAX_DESCRIBERS}"
-        )),
-    }
-}
-
-fn check_push<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
+fn plan<M>(
     push: &ModulePush<'_>,
-) -> Result<(), ErrorReply> {
-    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    let name = push.name.as_bytes();
-    let is_name = name.first().is_some_and(u8::is_ascii_alphabetic)
-        && name.iter().all(|byte| is_name_byte(*byte))
-        && name.len() <= MAX_NAME_BYTES;
-    if !is_name {
-        let shown: String = push.name.chars().take(MAX_NAME_BYTES).collect();
-        let message = format!(
-            "`{}` is no name for a module; a name has 1 to {MAX_NAME_BYTES} letters, digits, `_` and `-`, beginning with a letter",
-            shown.escape_default()
-        );
-        return Err(ErrorReply::new(ErrorCode::BadRequest, message));
+    asked: &Asked,
+    prepared: Prepared<M>,
+    mut versions: Versions,
+    bounds: VersionBounds,
+) -> Result<Plan<M>, ErrorReply> {
+    let registered = prepared.registered;
+    let settings = Some(asked.settings);
+    let record = encode(&VersionRecord {
+        format: RECORD_FORMAT,
+        description: registered.description.clone(),
+        limits: registered.limits.clone(),
+        settings,
+    })?;
+    let version = summary(&registered.description, settings, record.len())
+        .map_err(|reason| refusal::internal(&reason))?;
+    let mut change = change_of(ModuleOutcome::Pushed, versions.active());
+    let dropped = versions
+        .add(version.clone(), !is_inactive(push), bounds)
+        .map_err(|error| no_room(&push.name, &error))?;
+    change.dropped = dropped.iter().map(|version| version.number).collect();
+    Ok(Plan {
+        registered,
+        version,
+        record,
+        versions,
+        dropped,
+        change,
+    })
+}
+
+fn is_inactive(push: &ModulePush<'_>) -> bool {
+    push.inactive == Some(true)
+}
+
+/// What becomes of a version that is kept when it is pushed again.
+fn outcome_of_kept(push: &ModulePush<'_>, versions: &Versions, number: u64) -> ModuleOutcome {
+    match is_inactive(push) || versions.active() == Some(number) {
+        true => ModuleOutcome::Unchanged,
+        false => ModuleOutcome::Activated,
     }
-    let (size, limit) = (push.wasm.len(), core.settings.max_module_bytes);
-    if size > limit {
-        let message = format!("the module of {size} bytes exceeds the limit of {limit}");
-        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
-    }
-    let registry = core.registry.load();
-    let (count, limit) = (registry.modules().len(), core.settings.max_modules);
-    if count >= limit && registry.module(&push.name).is_none() {
-        let message =
-            format!("{count} modules are registered, and the limit is {limit}; remove one first");
-        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
-    }
-    let config = push.config.iter().flatten();
-    let size: usize = config.map(|(key, value)| key.len() + value.len()).sum();
-    if size > MAX_CONFIG_BYTES {
-        let message =
-            format!("the configuration of {size} bytes exceeds the limit of {MAX_CONFIG_BYTES}");
-        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
-    }
-    Ok(())
 }

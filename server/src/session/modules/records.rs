@@ -1,122 +1,161 @@
-//! What the store keeps of modules: written with the registry, and read when the server starts.
+//! What the store keeps of modules, and the one way to change it.
+//!
+//! ```text
+//!   01 name                        a module: its active version, its trail, the numbers it gave
+//!   02 name 00 number (u64 be)     a version: what it is, and its limits
+//!   03 sha256                      a binary, stored once, however many versions have it
+//! ```
+//!
+//! Every change of a module is one commit. A name begins with a letter, and so did the keys of the
+//! format before this one; `loading.rs` turns those records into these.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use luge_protocol::{ErrorReply, ModuleDescription};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::super::{Core, refusal};
 use crate::bugs::{Bug, is_seeded};
-use crate::function::{CallLimits, Candidate, ModuleContext, Registered, Registry, Runtime};
-use crate::store::{CommitOutcome, PageLimit, ReadPoint, Sequence, Store, StoreError};
-use crate::transaction::{Keyspace, Scan, ScanOrder, Transaction, TransactionError, WriteLimits};
+use crate::function::{
+    CallLimits, Hash, ModuleContext, ModuleEntry, Registered, Registry, Runtime, Version, Versions,
+};
+use crate::store::{CommitOutcome, ReadPoint, Sequence, Store, StoreError};
+use crate::transaction::{Keyspace, Transaction};
 
-/// What the store keeps of a module.
+/// The form of the records that are written.
+pub(super) const RECORD_FORMAT: u32 = 2;
+
+/// What the store keeps of a module beside its versions.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Record {
-    /// The form of this record.
+pub(super) struct ModuleRecord {
+    pub(super) format: u32,
+    pub(super) active: Option<u64>,
+    /// The versions that were active before, the latest last.
+    pub(super) trail: Vec<u64>,
+    /// The highest number that was ever given.
+    pub(super) newest: u64,
+}
+
+/// What the store keeps of a version beside its binary.
+#[derive(Serialize, Deserialize)]
+pub(super) struct VersionRecord {
     pub(super) format: u32,
     pub(super) description: ModuleDescription,
     pub(super) limits: CallLimits,
-    pub(super) wasm: Bytes,
+    /// As of [`Version::settings`].
+    pub(super) settings: Option<Hash>,
 }
 
-pub(super) const RECORD_FORMAT: u32 = 1;
+/// The first byte of the keys of [`ModuleRecord`]s.
+pub(super) const MODULES: u8 = 1;
+const VERSIONS: u8 = 2;
+const BINARIES: u8 = 3;
 
-/// Why the modules in the store can't be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] TransactionError),
-    /// A module that was accepted once is refused now.
-    #[error(
-        "the stored module `{name}` can't be loaded: {reason}; the release that accepted it can serve this folder"
-    )]
-    Module {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        reason: String,
-    },
+pub(super) fn module_key(name: &str) -> Vec<u8> {
+    [&[MODULES], name.as_bytes()].concat()
 }
 
-/// Loads every module that the store keeps.
-///
-/// # Errors
-/// The store failed, or a module is refused.
-pub async fn load_modules<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-) -> Result<usize, LoadError> {
-    let snapshot = core
-        .store
-        .begin(ReadPoint::Newest)
-        .await
-        .map_err(TransactionError::from)?;
-    let mut transaction = Transaction::new(snapshot, WriteLimits { keys: 0, bytes: 0 });
-    let mut scan = Scan::of(Keyspace::Modules, b"", b"", ScanOrder::Ascending, false);
-    let mut modules = BTreeMap::new();
-    while !scan.is_done() {
-        // One at a time: a record holds a whole binary.
-        let rows = transaction
-            .scan(&mut scan, PageLimit { rows: 1, bytes: 1 })
-            .await?;
-        for (name, live) in rows {
-            let name = String::from_utf8_lossy(&name).into_owned();
-            let registered = load(core, &live.value)
-                .await
-                .map_err(|reason| LoadError::Module {
-                    name: name.clone(),
-                    reason,
-                })?;
-            modules.insert(name, Arc::new(registered));
+pub(super) fn version_key(name: &str, number: u64) -> Vec<u8> {
+    [&version_prefix(name)[..], &number.to_be_bytes()].concat()
+}
+
+/// What the keys of all versions of a module begin with.
+pub(super) fn version_prefix(name: &str) -> Vec<u8> {
+    [&[VERSIONS], name.as_bytes(), &[0]].concat()
+}
+
+pub(super) fn binary_key(sha256: &Hash) -> Vec<u8> {
+    [&[BINARIES][..], sha256].concat()
+}
+
+/// What becomes of one module: what the store gets, and what the registry.
+pub(super) struct Change<M> {
+    name: String,
+    writes: Vec<(Vec<u8>, Option<Bytes>)>,
+    /// Gone where the module is removed.
+    kept: Option<(Versions, Option<Arc<Registered<M>>>)>,
+}
+
+impl<M> Change<M> {
+    /// The module has these versions from now on, of which `active` is in force.
+    pub(super) fn to(
+        name: &str,
+        versions: Versions,
+        active: Option<Arc<Registered<M>>>,
+    ) -> Result<Self, ErrorReply> {
+        let record = encode(&ModuleRecord {
+            format: RECORD_FORMAT,
+            active: versions.active(),
+            trail: versions.trail().to_vec(),
+            newest: versions.newest(),
+        })?;
+        Ok(Self {
+            name: name.to_owned(),
+            writes: vec![(module_key(name), Some(record))],
+            kept: Some((versions, active)),
+        })
+    }
+
+    /// The module is gone, and all its versions.
+    pub(super) fn removal(name: &str, registry: &Registry<M>) -> Self {
+        let mut change = Self {
+            name: name.to_owned(),
+            writes: vec![(module_key(name), None)],
+            kept: None,
+        };
+        if let Some(entry) = registry.modules().get(name) {
+            change.drop_versions(registry, entry.versions.kept().values());
+        }
+        change
+    }
+
+    /// A version is new; its binary, too, where it is given.
+    pub(super) fn add_version(&mut self, version: &Version, record: Bytes, wasm: Option<Bytes>) {
+        let key = version_key(&self.name, version.number);
+        self.writes.push((key, Some(record)));
+        if let Some(wasm) = wasm {
+            self.writes.push((binary_key(&version.sha256), Some(wasm)));
         }
     }
-    let count = modules.len();
-    core.registry.store(Arc::new(Registry::new(modules)));
-    Ok(count)
+
+    /// Versions are no longer kept, nor their binaries where no other version has them.
+    pub(super) fn drop_versions<'a>(
+        &mut self,
+        registry: &Registry<M>,
+        dropped: impl IntoIterator<Item = &'a Version>,
+    ) {
+        for version in dropped {
+            let key = version_key(&self.name, version.number);
+            self.writes.push((key, None));
+            let sha256 = &version.sha256;
+            let is_kept = self
+                .kept
+                .as_ref()
+                .is_some_and(|(versions, _)| versions.has_binary(sha256));
+            let mut others = registry.modules().iter();
+            let is_shared =
+                others.any(|(name, entry)| *name != self.name && entry.versions.has_binary(sha256));
+            if !is_kept && !is_shared {
+                self.writes.push((binary_key(sha256), None));
+            }
+        }
+    }
+
+    /// The record of the format before, which this change stands in for.
+    pub(super) fn replaces(&mut self, key: Vec<u8>) {
+        self.writes.push((key, None));
+    }
 }
 
-async fn load<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    record: &[u8],
-) -> Result<Registered<R::Module>, String> {
-    let record: Record = rmp_serde::from_slice(record).map_err(|error| error.to_string())?;
-    if record.format != RECORD_FORMAT {
-        return Err(format!(
-            "its record has format {}, and not {RECORD_FORMAT}",
-            record.format
-        ));
-    }
-    let hash = Sha256::digest(&record.wasm);
-    if hex(&hash) != record.description.sha256 {
-        return Err("its binary does not have the SHA-256 that its record names".to_owned());
-    }
-    // The ceilings may have been lowered since.
-    let limits = record.limits.lowered_by(&core.settings.ceilings.max.told());
-    let description = ModuleDescription {
-        limits: limits.told(),
-        ..record.description
-    };
-    let candidate = Candidate {
-        name: &description.name,
-        wasm: &record.wasm,
-        limits: &limits,
-    };
-    let module = core.runtime.load(candidate).await?;
-    let context = Arc::new(context(&description, hash.into()));
-    Ok(Registered {
-        description,
-        module,
-        limits,
-        context,
-    })
+pub(super) fn encode(record: &impl Serialize) -> Result<Bytes, ErrorReply> {
+    rmp_serde::to_vec_named(record)
+        .map(Bytes::from)
+        .map_err(|error| refusal::internal(&error.to_string()))
 }
 
-pub(super) fn context(description: &ModuleDescription, seed: [u8; 32]) -> ModuleContext {
+/// What the calls of a version share.
+pub(super) fn context(description: &ModuleDescription, seed: Hash) -> ModuleContext {
     ModuleContext {
         name: description.name.clone(),
         version: description.version,
@@ -126,23 +165,21 @@ pub(super) fn context(description: &ModuleDescription, seed: [u8; 32]) -> Module
     }
 }
 
-/// What the store and the registry get of a pushed module.
-pub(super) type Stored<M> = (Bytes, Arc<Registered<M>>);
-
 /// Changes a module in the store and then in the registry. It is a task of its own, because a
 /// connection that goes away drops its request, and the two must not part.
-pub(super) async fn change<S: Store, R: Runtime<S::Snapshot>>(
+pub(super) async fn carry_out<S: Store, R: Runtime<S::Snapshot>>(
     core: &Arc<Core<S, R>>,
     turn: tokio::sync::OwnedMutexGuard<()>,
-    name: String,
-    stored: Option<Stored<R::Module>>,
+    change: Change<R::Module>,
 ) -> Result<Sequence, ErrorReply> {
     let core = Arc::clone(core);
     let changed = tokio::spawn(async move {
         let _turn = turn;
-        let (record, module) = stored.unzip();
-        let sequence = store_record(&core, &name, record).await?;
-        let next = core.registry.load().with(&name, module);
+        let sequence = store(&core, &change).await?;
+        let entry = change
+            .kept
+            .map(|(versions, active)| Arc::new(ModuleEntry { versions, active }));
+        let next = core.registry.load().with(&change.name, entry, sequence);
         core.registry.store(Arc::new(next));
         Ok(sequence)
     });
@@ -153,19 +190,21 @@ pub(super) async fn change<S: Store, R: Runtime<S::Snapshot>>(
     }
 }
 
-async fn store_record<S: Store, R: Runtime<S::Snapshot>>(
+/// Writes a change to the store, as one commit.
+pub(super) async fn store<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
-    name: &str,
-    record: Option<Bytes>,
+    change: &Change<R::Module>,
 ) -> Result<Sequence, StoreError> {
     let snapshot = core.store.begin(ReadPoint::Newest).await?;
     let mut transaction = Transaction::new(snapshot, core.settings.writes);
-    let is_forgotten = match &record {
+    let is_forgotten = match &change.kept {
         Some(_) => is_seeded(Bug::ForgetModule),
         None => is_seeded(Bug::KeepRemovedModule),
     };
     if !is_forgotten {
-        transaction.set_record(Keyspace::Modules, name.as_bytes(), record);
+        for (key, record) in &change.writes {
+            transaction.set_record(Keyspace::Modules, key, record.clone());
+        }
     }
     let _permit = core.coordinator.shared().await;
     let (snapshot, commit) = transaction.into_commit(true);

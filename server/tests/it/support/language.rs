@@ -1,13 +1,17 @@
 //! The language of transcripts: requests as one would type them, and replies as one would read them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use luge_protocol::{
     Batch, Call, CallsKill, ChangeKind, Check, Command, Condition, Del, ErrorReply, Exists, Expire,
-    Found, Get, Hello, Incr, Key, LimitsRequest, Mget, ModuleName, NoArguments, Operation,
-    OperationReply, Persist, Range, Reply, RunningCall, Scan, Set, Stop, Ttl, Value, Watch,
-    WatchEvent,
+    Found, Get, Hello, HookOverride, Incr, Key, LimitsRequest, Mget, ModuleActivate,
+    ModuleDescription, ModuleName, ModuleOutcome, ModulePush, ModuleShow, ModuleSummary,
+    NoArguments, Operation, OperationReply, Persist, Range, Reply, RunningCall, Scan, Set, Stop,
+    Ttl, Value, Watch, WatchEvent,
 };
+
+use super::speaker::speaker;
 
 /// Words, of which those with a dash in front are options, with their values behind them.
 struct Words<'a> {
@@ -66,7 +70,16 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
             from: words.number("from"),
         }),
         "module.list" => Command::ModuleList(NoArguments {}),
-        "module.show" => Command::ModuleShow(ModuleName {
+        "module.push" => push(&words),
+        "module.show" => Command::ModuleShow(ModuleShow {
+            name: words.text(0).into(),
+            version: words.plain.get(1).map(|version| version.parse().unwrap()),
+        }),
+        "module.activate" => Command::ModuleActivate(ModuleActivate {
+            name: words.text(0).into(),
+            version: words.text(1).parse().unwrap(),
+        }),
+        "module.rollback" => Command::ModuleRollback(ModuleName {
             name: words.text(0).into(),
         }),
         "module.remove" => Command::ModuleRemove(ModuleName {
@@ -81,6 +94,34 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
             Operation::Del(_) | Operation::Check(_) => panic!("{line:?} is no command"),
         },
     }
+}
+
+/// A push of the guest that says a word; `!` is none that any server takes.
+fn push(words: &Words<'_>) -> Command<'static> {
+    let wasm = match words.text(1).as_str() {
+        "!" => b"\0asm?".to_vec(),
+        word => speaker(word),
+    };
+    let config = words.option("config").map(|setting| {
+        let (key, value) = setting[0].split_once('=').unwrap();
+        BTreeMap::from([(key.to_owned(), value.to_owned())])
+    });
+    let prefix = words.option("prefix").map(|prefix| HookOverride {
+        prefix: Some(key(&prefix[0])),
+        ..HookOverride::default()
+    });
+    Command::ModulePush(ModulePush {
+        name: words.text(0).into(),
+        wasm: Value::from(wasm),
+        config,
+        limits: words.number("fuel").map(|fuel| LimitsRequest {
+            fuel: Some(fuel),
+            ..LimitsRequest::default()
+        }),
+        overrides: prefix.map(|prefix| vec![prefix]),
+        inactive: words.has("inactive").then_some(true),
+        dry_run: words.has("dry-run").then_some(true),
+    })
 }
 
 /// The arguments of a call that are JSON, which go as MessagePack, and what is left of the line.
@@ -303,13 +344,13 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
                     false => calls.join(", "),
                 }
             }
-            Reply::Module(module) => format!("{} version {}", module.name, module.version),
+            Reply::Module(module) => version(&module),
             Reply::Modules(modules) => {
-                let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
-                if names.is_empty() {
+                let lines: Vec<String> = modules.iter().map(versions).collect();
+                if lines.is_empty() {
                     "nothing".to_owned()
                 } else {
-                    names.join(" ")
+                    lines.join("; ")
                 }
             }
             Reply::Event(event) => watch_event(&event),
@@ -326,6 +367,46 @@ fn running_call(call: &RunningCall) -> String {
     let function = call.module.iter().zip(&call.function);
     let words = function.map(|(module, function)| format!(" {module}.{function}"));
     call.command.clone() + &words.collect::<String>()
+}
+
+/// Such as `m version 3, inactive: pushed, before 2, dropped 1, dry run`.
+fn version(module: &ModuleDescription) -> String {
+    let mut text = format!("{} version {}", module.name, module.version);
+    if !module.active {
+        text += ", inactive";
+    }
+    let Some(change) = &module.change else {
+        return text;
+    };
+    text += match change.outcome {
+        ModuleOutcome::Pushed => ": pushed",
+        ModuleOutcome::Activated => ": activated",
+        ModuleOutcome::Unchanged => ": unchanged",
+    };
+    if let Some(before) = change.active_before {
+        text += &format!(", before {before}");
+    }
+    if !change.dropped.is_empty() {
+        text += &format!(", dropped {:?}", change.dropped);
+    }
+    if change.dry_run {
+        text += ", dry run";
+    }
+    text
+}
+
+/// Such as `m 1 <2 3*`: version 3 is active, and a rollback returns to 2.
+fn versions(module: &ModuleSummary) -> String {
+    let mut words = vec![module.name.clone()];
+    words.extend(module.versions.iter().map(|it| {
+        let number = it.version;
+        match () {
+            () if module.active == Some(number) => format!("{number}*"),
+            () if module.rollback == Some(number) => format!("<{number}"),
+            () => number.to_string(),
+        }
+    }));
+    words.join(" ")
 }
 
 /// Such as `v3: a=1 b=2@5000 c del …`, where `…` says that the commit goes on.

@@ -3,8 +3,10 @@
 
 pub(crate) mod disk;
 mod language;
+mod speaker;
 
 pub(crate) use language::{parse as parsed, render as rendered};
+pub(crate) use speaker::speaker;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -372,6 +374,8 @@ impl<S: Store> Talk<S> {
             config: push.config.clone(),
             limits: push.limits.clone(),
             overrides: push.overrides.clone(),
+            inactive: None,
+            dry_run: None,
         });
         self.ask("", command, Options::default()).await
     }

@@ -1,0 +1,253 @@
+//! What a push is checked for: its name and its sizes, what it compiles to, and what it says of itself.
+
+use std::sync::Arc;
+
+use luge_protocol::{ErrorCode, ErrorReply, ExportDescription, ModuleDescription, ModulePush};
+use sha2::{Digest, Sha256};
+
+use super::super::Core;
+use super::records::{context, encode, hex};
+use crate::function::{
+    Budget, Call, CallLimits, Candidate, Described, Description, Exports, Hash, ModuleContext,
+    Registered, RequestContext, Runtime, Stage, describe,
+};
+use crate::store::Store;
+
+/// The longest name of a module, in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 64;
+
+/// The most that the configuration of a module may hold, in bytes of keys and values.
+const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// The most describers of a module: one for each function that it may offer, and one for itself.
+const MAX_DESCRIBERS: usize = 257;
+
+/// What a push asks for, in the form in which it is kept and compared.
+pub(super) struct Asked {
+    pub(super) limits: CallLimits,
+    pub(super) sha256: Hash,
+    /// As of [`Version::settings`](crate::function::Version::settings).
+    pub(super) settings: Hash,
+}
+
+/// A module that may be registered.
+pub(super) struct Prepared<M> {
+    pub(super) registered: Registered<M>,
+    pub(super) exports: Vec<ExportDescription>,
+}
+
+/// Checks what can be told of a push before its binary is compiled.
+pub(super) fn check<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+) -> Result<Asked, ErrorReply> {
+    check_push(core, push)?;
+    let asked = push.limits.clone().unwrap_or_default();
+    let limits = core
+        .settings
+        .ceilings
+        .resolve(&asked)
+        .map_err(|error| ErrorReply::new(ErrorCode::InvalidModule, error.to_string()))?;
+    let settings = (
+        push.config.clone().unwrap_or_default(),
+        &limits,
+        push.overrides.as_deref().unwrap_or_default(),
+    );
+    Ok(Asked {
+        settings: Sha256::digest(encode(&settings)?).into(),
+        sha256: Sha256::digest(&push.wasm[..]).into(),
+        limits,
+    })
+}
+
+/// Compiles and describes a module under the number that it would get, and stores nothing.
+pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+    asked: &Asked,
+    number: u64,
+) -> Result<Prepared<R::Module>, ErrorReply> {
+    let limits = asked.limits.clone();
+    let invalid = |reason: String| {
+        let message = format!("the module `{}` can't be registered: {reason}", push.name);
+        ErrorReply::new(ErrorCode::InvalidModule, message)
+    };
+    let candidate = Candidate {
+        name: &push.name,
+        wasm: &push.wasm,
+        limits: &limits,
+    };
+    let module = core.runtime.load(candidate).await.map_err(invalid)?;
+    let mut description = ModuleDescription {
+        name: push.name.clone().into_owned(),
+        version: number,
+        active: false,
+        sha256: hex(&asked.sha256),
+        size: push.wasm.len() as u64,
+        pushed_ms: (core.surroundings.wall_ms)(),
+        release: String::new(),
+        description: String::new(),
+        procedures: Vec::new(),
+        hooks: Vec::new(),
+        config: push.config.clone().unwrap_or_default(),
+        limits: limits.told(),
+        warnings: Vec::new(),
+        change: None,
+    };
+    let context = Arc::new(context(&description, asked.sha256));
+    let offered = ask(core, push, &module, &limits, &context)
+        .await
+        .map_err(invalid)?;
+    description.release = offered.release;
+    description.description = offered.description;
+    description.procedures = offered.procedures;
+    description.hooks = offered.hooks;
+    description.warnings = offered.warnings;
+    Ok(Prepared {
+        exports: told_exports(core.runtime.exports(&module)),
+        registered: Registered {
+            description,
+            module,
+            limits,
+            context,
+        },
+    })
+}
+
+fn told_exports(exports: &Exports) -> Vec<ExportDescription> {
+    let callable = exports.callable.iter().map(|name| ExportDescription {
+        export: name.clone(),
+        signature: "() -> i32".to_owned(),
+    });
+    let others = exports
+        .others
+        .iter()
+        .map(|(name, signature)| ExportDescription {
+            export: name.clone(),
+            signature: signature.clone(),
+        });
+    let mut told: Vec<ExportDescription> = callable.chain(others).collect();
+    told.sort_by(|left, right| left.export.cmp(&right.export));
+    told
+}
+
+/// Runs the describers of a module and reads what they say.
+async fn ask<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+    module: &R::Module,
+    limits: &CallLimits,
+    context: &Arc<ModuleContext>,
+) -> Result<Description, String> {
+    let exports = core.runtime.exports(module);
+    let describers = describers(exports)?;
+    let mut lines = Vec::new();
+    for name in &describers {
+        let seed = (core.surroundings.seed)();
+        let request = RequestContext {
+            command: "module.push",
+            ..RequestContext::default()
+        };
+        let mut call = Box::new(Call::new(
+            Stage::Describe,
+            None,
+            request,
+            Arc::clone(context),
+            seed,
+        ));
+        // Together they write no more than one call may.
+        call.max_output_bytes = limits.output_bytes.saturating_sub(lines.len());
+        let deadline = (core.surroundings.now)() + limits.deadline;
+        let budget = Budget {
+            limits: limits.clone(),
+            cpu: limits.cpu,
+            deadline,
+            running: Arc::default(),
+        };
+        let ended = core
+            .runtime
+            .call(module, &mut None, name, call, &budget)
+            .await;
+        match ended.outcome {
+            Ok(0) => {}
+            Ok(code) => {
+                return Err(format!(
+                    "its describer `{name}` returned {code}, and should return 0"
+                ));
+            }
+            Err(failure) => {
+                return Err(format!(
+                    "its describer `{name}` failed: {}",
+                    failure.message
+                ));
+            }
+        }
+        lines.extend(ended.call.map(|call| call.output).unwrap_or_default());
+        lines.push(b'\n');
+    }
+    let described = if describers.is_empty() {
+        Described::Nothing
+    } else {
+        Described::Lines(&lines)
+    };
+    let overrides = push.overrides.as_deref().unwrap_or_default();
+    describe(
+        described,
+        exports,
+        overrides,
+        core.settings.command.max_key_bytes,
+    )
+    .map_err(|error| error.to_string())
+}
+
+/// The names of a module's describers, in the order in which they run.
+fn describers(exports: &Exports) -> Result<Vec<&String>, String> {
+    let is_describer = |name: &&String| *name == "metadata" || name.starts_with("metadata_");
+    let mut names: Vec<&String> = exports.callable.iter().filter(is_describer).collect();
+    names.sort();
+    match names.len() {
+        0..=MAX_DESCRIBERS => Ok(names),
+        count => Err(format!(
+            "it has {count} describers, which exceeds the limit of {MAX_DESCRIBERS}"
+        )),
+    }
+}
+
+fn check_push<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    push: &ModulePush<'_>,
+) -> Result<(), ErrorReply> {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    let name = push.name.as_bytes();
+    let is_name = name.first().is_some_and(u8::is_ascii_alphabetic)
+        && name.iter().all(|byte| is_name_byte(*byte))
+        && name.len() <= MAX_NAME_BYTES;
+    if !is_name {
+        let shown: String = push.name.chars().take(MAX_NAME_BYTES).collect();
+        let message = format!(
+            "`{}` is no name for a module; a name has 1 to {MAX_NAME_BYTES} letters, digits, `_` and `-`, beginning with a letter",
+            shown.escape_default()
+        );
+        return Err(ErrorReply::new(ErrorCode::BadRequest, message));
+    }
+    let (size, limit) = (push.wasm.len(), core.settings.max_module_bytes);
+    if size > limit {
+        let message = format!("the module of {size} bytes exceeds the limit of {limit}");
+        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
+    }
+    let registry = core.registry.load();
+    let (count, limit) = (registry.modules().len(), core.settings.max_modules);
+    if count >= limit && !registry.modules().contains_key(&*push.name) {
+        let message =
+            format!("{count} modules are registered, and the limit is {limit}; remove one first");
+        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
+    }
+    let config = push.config.iter().flatten();
+    let size: usize = config.map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_CONFIG_BYTES {
+        let message =
+            format!("the configuration of {size} bytes exceeds the limit of {MAX_CONFIG_BYTES}");
+        return Err(ErrorReply::new(ErrorCode::InvalidModule, message));
+    }
+    Ok(())
+}
