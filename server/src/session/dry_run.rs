@@ -10,8 +10,12 @@ use crate::transaction::{Keyspace, Transaction};
 /// Keys that a dry run lists.
 const MAX_WRITES: usize = 1_000;
 
-/// Bytes of keys and values that it lists: the reply must fit into a frame beside the output.
+/// Bytes of keys and values that it lists, where a frame has as much room beside the output.
 const MAX_WRITE_BYTES: usize = 4 << 20;
+
+/// What the reply takes beside the output and the writes, and what each write takes beside its bytes.
+const REPLY_BYTES: usize = 1024;
+const WRITE_BYTES: usize = 24;
 
 /// Whether a key with its value may be listed beside what is listed already.
 struct Room {
@@ -24,6 +28,7 @@ pub(super) fn reply<S: Snapshot>(
     reply: Reply,
     transaction: Transaction<S>,
     usage: &Usage,
+    max_frame_bytes: usize,
 ) -> Reply {
     let output = match reply {
         Reply::Call(CallReply(output)) => output,
@@ -33,7 +38,9 @@ pub(super) fn reply<S: Snapshot>(
     let all = commit.writes.len();
     let mut room = Room {
         keys: MAX_WRITES,
-        bytes: MAX_WRITE_BYTES,
+        bytes: max_frame_bytes
+            .saturating_sub(output.len() + REPLY_BYTES)
+            .min(MAX_WRITE_BYTES),
     };
     let writes: Vec<DryRunWrite> = commit
         .writes
@@ -53,7 +60,7 @@ pub(super) fn reply<S: Snapshot>(
 
 impl Room {
     fn takes(&mut self, DryRunWrite(key, value, _): &DryRunWrite) -> bool {
-        let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
+        let bytes = WRITE_BYTES + key.len() + value.as_ref().map_or(0, Bytes::len);
         let is_room = self.keys > 0 && bytes <= self.bytes;
         if is_room {
             self.keys -= 1;

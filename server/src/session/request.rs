@@ -55,8 +55,8 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
                 if let Some(ticket) = ticket.get() {
                     ticket.waits();
                 }
-                if is_dry_run(context.command) {
-                    return told_only(settled);
+                if is_dry_run(context.command) && !is_killed(&ticket) {
+                    return told_only(core, settled);
                 }
                 match commit(core, context, settled, alone, &ticket).await {
                     Ok(Some(done)) => return done,
@@ -98,6 +98,9 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     } = settled;
     let snapshot = transaction.sequence();
     let told = |version| outcome.map(|plan| command::reply(plan, Pending { version, snapshot }));
+    if is_killed(ticket) {
+        return Ok(None);
+    }
     if !transaction.has_writes() {
         return Ok(Some((told(0), snapshot, false)));
     }
@@ -110,7 +113,11 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     };
     let is_durable = is_durable(core, context, has_changed);
     let (snapshot, commit) = transaction.into_commit(is_durable);
-    match core.store.commit(snapshot, commit).await {
+    // What waits for the store's room has not begun; see `Store::commit`.
+    let Some(committed) = unless_killed(ticket, core.store.commit(snapshot, commit)).await else {
+        return Ok(None);
+    };
+    match committed {
         Ok(CommitOutcome::Committed(sequence)) => Ok(Some((told(sequence), sequence, true))),
         // What could not be validated any more was not written either: a fresh snapshot may do.
         Ok(CommitOutcome::Conflict) | Err(StoreError::TooOld { .. }) => Ok(None),
@@ -119,7 +126,10 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
 }
 
 /// A dry run's answer: what the call is answered, and what it would have written.
-fn told_only<S: Store>(settled: Settled<'_, S>) -> Done {
+fn told_only<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    settled: Settled<'_, S>,
+) -> Done {
     let Settled {
         transaction,
         outcome,
@@ -132,7 +142,8 @@ fn told_only<S: Store>(settled: Settled<'_, S>) -> Done {
             version: 0,
             snapshot,
         };
-        dry_run::reply(command::reply(plan, pending), transaction, &usage)
+        let limit = core.settings.max_frame_bytes;
+        dry_run::reply(command::reply(plan, pending), transaction, &usage, limit)
     });
     (told, snapshot, false)
 }

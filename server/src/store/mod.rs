@@ -294,7 +294,8 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Validates and applies a commit. While too much waits for the disk it waits before it has begun;
-    /// once it has a sequence it is carried out, also if the caller stops waiting for it.
+    /// once it has a sequence it is carried out and this resolves without another wait: who stops waiting
+    /// for it before has not committed.
     ///
     /// # Errors
     /// The disk failed or the store takes no writes; [`StoreError::UnknownOutcome`] where the commit

@@ -441,3 +441,21 @@ fn the_table_of_roles_in_the_specification_is_this_one() {
     }
     assert_eq!(told.len(), Command::NAMES.len());
 }
+
+/// A dry run told a user of the role data what hooks of `get` kept back, and ran past what a hook of
+/// `call` counts.
+#[test]
+fn dry_runs_are_for_those_who_may_deploy() {
+    check(
+        &[],
+        "
+        !anna=data dora=deploy
+        anna> call m.p --dry-run
+        forbidden: `call` needs the role deploy, and this token has data
+        dora> call m.p --dry-run
+        not_found: no procedure `m.p`: procedures are called as module.procedure, and the modules are none
+        anna> call m.p
+        not_found: no procedure `m.p`: procedures are called as module.procedure, and the modules are none
+    ",
+    );
+}

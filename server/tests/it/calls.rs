@@ -1,10 +1,14 @@
 use luge_protocol::{ErrorCode, HookOverride, LimitsRequest, OnFailure, Reply, RunningCall};
+use std::sync::Arc;
+
 use luge_server::config::Config;
-use luge_server::store::Store;
+use luge_server::store::embedded::disk::RealDisk;
+use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use luge_server::store::{ReadPoint, Store};
 use tokio::task::JoinHandle;
 
 use crate::support::{
-    Push, Talk, TestSession, ask, check, clock, open_embedded, open_memory, runtime,
+    Push, Talk, TestSession, ask, check, clock, open_embedded, open_memory, options, runtime,
 };
 
 /// Limits that nothing here reaches: what ends is killed.
@@ -210,6 +214,41 @@ fn a_call_that_waits_for_its_place_is_seen_and_killed_there() {
         assert_eq!(running.await.unwrap(), ErrorCode::Killed);
         is_empty(&mut operator).await;
     }
+}
+
+/// A kill was answered, and the call committed all the same once the store had room for it.
+#[test]
+fn a_call_that_waits_for_the_store_s_room_is_killed_there() {
+    runtime().block_on(async {
+        let clock = clock();
+        let folder = tempfile::tempdir().unwrap();
+        let tiny = EmbeddedOptions {
+            max_unfolded_bytes: 1,
+            ..options()
+        };
+        let disk = Arc::new(RealDisk);
+        let time = Box::new(clock.clone());
+        let store = EmbeddedStore::open(folder.path(), [1; 16], disk, time, tiny).unwrap();
+        let mut talk = Talk::new(store, &config(), clock).await;
+        let quick = r#"(func (export "run") (result i32) (call $write) (i32.const 0))"#;
+        talk.push(&guest("quick", quick)).await.unwrap();
+        talk.core.store.folded().await.unwrap();
+        // What is written behind an open snapshot can't be folded, and fills the memory there is.
+        let held = talk.core.store.begin(ReadPoint::Newest).await.unwrap();
+        talk.request("set full 1").await.unwrap();
+        let mut operator = talk.session();
+        let waiting = begin(&talk, "call quick.run");
+        let calls = look(&mut operator, |calls| !calls.is_empty()).await;
+        // Long enough for its function, and not for its commit.
+        for _ in 0..1000 {
+            look(&mut operator, |calls| !calls.is_empty()).await;
+        }
+        kill(&mut operator, calls[0].call).await;
+        assert_eq!(waiting.await.unwrap(), ErrorCode::Killed);
+        drop(held);
+        let found = talk.request("get before").await.unwrap();
+        assert_eq!(found, Reply::Get(None));
+    });
 }
 
 /// A request that goes away takes its line with it.
