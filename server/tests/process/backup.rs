@@ -117,6 +117,12 @@ async fn a_restore_that_was_killed_is_no_store_for_anyone() {
         serve.refuses(&[data, "was interrupted", "delete the folder"]);
     }
     restore(&backup, &restored).refuses(&["is not empty"]);
+    // As a kill after the first step leaves it.
+    let begun = folder.path().join("begun");
+    fs::create_dir(&begun).unwrap();
+    fs::write(begun.join("STATE"), "restoring\n").unwrap();
+    let data = begun.to_str().unwrap();
+    run(program(["serve", "--data", data])).refuses(&[data, "holds no Luge data"]);
 }
 
 #[tokio::test]

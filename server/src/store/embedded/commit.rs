@@ -4,8 +4,8 @@
 //!   stamp → validate → versions in memory → bytes for the log → visible
 //! ```
 //!
-//! Ranges are validated before it, and in it only against what was written since. Nothing in it waits
-//! for a disk. The log's thread takes the bytes of all commits that came since it last looked, as one
+//! Ranges are validated before it, and in it only against what was written since, unless that is too much
+//! a few times over. Nothing in it waits for a disk. The log's thread takes the bytes of all commits that came since it last looked, as one
 //! group.
 
 use std::collections::VecDeque;
@@ -43,7 +43,7 @@ pub(super) const MAX_PENDING_BYTES: usize = 8 << 20;
 
 /// Keys of the newest commits that are remembered, for commits whose ranges were validated up to a
 /// moment before.
-const MAX_RECENT_KEYS: usize = 1024;
+const MAX_RECENT_KEYS: usize = 8192;
 
 /// Versions that a commit replaced. Their memory is given back once the next commit may begin; those of
 /// a large commit, which are more than there are places for, before.
@@ -52,6 +52,9 @@ struct Garbage {
     kept: [Option<Version>; 4],
     count: usize,
 }
+
+/// How often ranges are validated without the lock before they are with it.
+const MAX_RANGE_TRIES: u32 = 4;
 
 /// What the commit section did with what it was given.
 pub(super) enum Attempted<Given, Done> {
@@ -255,15 +258,22 @@ impl Shared {
         snapshot: Sequence,
         commit: Commit,
     ) -> Result<Attempted<Commit, CommitOutcome>, StoreError> {
-        // Ranges may hold many keys, which others should not have to wait for: up to this moment they
-        // are validated without the lock, and behind it only what was written since.
-        let moment = self.snapshots.visible();
-        if self.has_newer_in(&commit.reads.ranges, snapshot) {
-            self.snapshots.check(snapshot)?;
-            return Ok(Attempted::Done(CommitOutcome::Conflict));
-        }
         let mut garbage = Garbage::default();
-        let mut state = self.sequencer.lock();
+        let mut tries = MAX_RANGE_TRIES;
+        // Ranges may hold many keys, which others should not have to wait for: up to a moment they are
+        // validated without the lock, and behind it only what was written since.
+        let (mut state, moment) = loop {
+            let moment = self.snapshots.visible();
+            if self.has_newer_in(&commit.reads.ranges, snapshot) {
+                self.snapshots.check(snapshot)?;
+                return Ok(Attempted::Done(CommitOutcome::Conflict));
+            }
+            let state = self.sequencer.lock();
+            tries -= 1;
+            if commit.reads.ranges.is_empty() || moment >= state.recent_from || tries == 0 {
+                break (state, moment);
+            }
+        };
         state.check()?;
         if state.is_crowded() {
             return Ok(Attempted::Crowded(commit));

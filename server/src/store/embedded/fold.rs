@@ -17,6 +17,9 @@ use crate::store::{Sequence, StoreError};
 /// Keys that are folded in one go: few, so that who waits for room is let in soon.
 const BATCH_KEYS: usize = 128;
 
+/// Batches after which what was written meanwhile is put into few pieces: some milliseconds.
+const MERGE_BATCHES: usize = 32;
+
 /// How often the thread looks whether there is something to do.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -114,7 +117,10 @@ pub(super) fn side_by_side<T: Sync>(
 
 /// Folds these keys, a few at a time, unless the store ends.
 fn fold_part(shared: &Shared, keys: &[Key]) -> Result<(), StoreError> {
-    for keys in keys.chunks(BATCH_KEYS) {
+    for (batch, keys) in keys.chunks(BATCH_KEYS).enumerate() {
+        if batch.is_multiple_of(MERGE_BATCHES) {
+            shared.versions.merge_runs();
+        }
         let needed = match is_seeded(Bug::FoldAboveOldestSnapshot) {
             true => shared.snapshots.visible(),
             false => shared.snapshots.needed(),

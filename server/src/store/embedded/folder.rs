@@ -118,6 +118,15 @@ impl Folder {
         disk: Arc<dyn Disk>,
         new_id: [u8; 16],
     ) -> Result<Self, FolderError> {
+        Self::open_for(path, disk, new_id, false)
+    }
+
+    fn open_for(
+        path: &Path,
+        disk: Arc<dyn Disk>,
+        new_id: [u8; 16],
+        restores: bool,
+    ) -> Result<Self, FolderError> {
         if !path.try_exists().map_err(at("read", path))? {
             disk.create_folder(path)
                 .map_err(at("create the data folder", path))?;
@@ -150,10 +159,15 @@ impl Folder {
             is_doubtful: AtomicBool::new(false),
             _lock: lock,
         };
+        if restores {
+            // Before it has an id: until the restore has come to its end, no server should take this
+            // for a first start.
+            folder.write("STATE", RESTORING)?;
+        }
         if id.is_none() {
             folder.begin()?;
         }
-        if folder.read("STATE").is_ok_and(|state| state == RESTORING) {
+        if !restores && folder.read("STATE").is_ok_and(|state| state == RESTORING) {
             return Err(folder.half_restored("it was interrupted"));
         }
         Ok(folder)
@@ -194,10 +208,7 @@ impl Folder {
         if !is_empty {
             return Err(FolderError::NotEmpty(path.to_owned()));
         }
-        let folder = Self::open(path, disk, new_id)?;
-        // Until the restore has come to its end, no server should take this for a first start.
-        folder.write("STATE", RESTORING)?;
-        Ok(folder)
+        Self::open_for(path, disk, new_id, true)
     }
 
     /// Why the folder can't be used, where a restore did not come to its end.
