@@ -69,7 +69,8 @@ impl Calls {
     pub(super) fn kill(&self, call: u64) -> Result<(), ErrorReply> {
         let listed = self.lock().get(&call).map(Arc::clone);
         let Some(listed) = listed else {
-            let message = format!("no call {call} is running; `calls.list` shows those that are");
+            let message =
+                format!("no call {call} is running; `luge ps` (`calls.list`) shows those that are");
             return Err(ErrorReply::new(ErrorCode::NotFound, message));
         };
         tracing::info!(call, "a call is killed");

@@ -124,7 +124,7 @@ fn an_endless_loop_is_seen_and_killed_and_leaves_nothing() {
         let line = format!("kill {}", calls[0].call);
         let error = ask(&mut operator, &line).await.unwrap_err();
         let message = format!(
-            "not_found: no call {} is running; `calls.list` shows those that are",
+            "not_found: no call {} is running; `luge ps` (`calls.list`) shows those that are",
             calls[0].call
         );
         assert_eq!(error.to_string(), message);

@@ -81,8 +81,9 @@ pub(crate) async fn backup(
 ) -> Result<Outcome, Failure> {
     let file = arguments.file;
     refuse_to_overwrite(&file, arguments.force)?;
+    // A name of its own: two backups at a time must not write into one file.
     let mut part = file.clone().into_os_string();
-    part.push(".part");
+    part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
     let written = match write(client, &part).await {
         Ok(written) => written,
@@ -101,18 +102,27 @@ pub(crate) async fn backup(
 
 async fn write(client: &Client, part: &Path) -> Result<u64, Failure> {
     let failed = |error| file_failure(part, &error);
-    let mut file = File::create(part).await.map_err(failed)?;
+    let mut file = File::create_new(part).await.map_err(failed)?;
     let written = client.backup(&mut file).await?;
     file.sync_all().await.map_err(failed)?;
     Ok(written)
 }
 
 fn refuse_to_overwrite(file: &Path, force: bool) -> Result<(), Failure> {
-    if !force && file.symlink_metadata().is_ok() {
-        let message = format!("{} is there already; --force replaces it", file.display());
-        return Err(Failure::local("file", message));
+    let refuse = |why: &str| {
+        let message = format!("{} {why}", file.display());
+        Err(Failure::local("file", message))
+    };
+    match file.symlink_metadata() {
+        _ if file.as_os_str() == "-" => refuse("is no file; name one that the backup goes to"),
+        Err(_) => Ok(()),
+        // A device or a folder would be gone.
+        Ok(there) if !there.is_file() => {
+            refuse("is there, and is no regular file; choose another name")
+        }
+        Ok(_) if force => Ok(()),
+        Ok(_) => refuse("is there already; --force replaces it"),
     }
-    Ok(())
 }
 
 /// The new name is on disk once its folder is.
