@@ -9,7 +9,7 @@ use luge_protocol::{ErrorCode, Reply};
 use luge_server::config::{Config, DurabilitySetting};
 use luge_server::store::embedded::disk::{Disk, RealDisk};
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore, FolderError, SyncPolicy};
-use luge_server::store::{Commit, CommitOutcome, ReadPoint, Snapshot, Store, StoreError};
+use luge_server::store::{Commit, CommitOutcome, Feed, ReadPoint, Snapshot, Store, StoreError};
 
 use crate::support::disk::{FailingDisk, Failure, Operation, RecordingDisk};
 use crate::support::{ManualClock, Talk, clock, copy_folder, options, runtime};
@@ -275,5 +275,42 @@ fn the_numbers_that_are_skipped_after_a_kill_are_neither_folded_nor_in_a_base() 
             get(&mut talk(store, clock()).await, "k").await.as_deref(),
             Some("1")
         );
+    });
+}
+
+/// A watcher that had been told of a commit which a power cut took was let in again behind it, and kept
+/// for ever what nobody else had.
+#[test]
+fn a_watcher_of_numbers_that_were_skipped_is_told_where_to_begin_anew() {
+    runtime().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = clock();
+        let mut first = talk(
+            open(folder.path(), Arc::new(RealDisk), clock.clone()),
+            clock.clone(),
+        )
+        .await;
+        first.request("set a 1").await.unwrap();
+        let last = first.core.store.visible();
+        drop(first);
+        let mut second = talk(
+            open(folder.path(), Arc::new(RealDisk), clock.clone()),
+            clock,
+        )
+        .await;
+        let skipped = second.core.store.visible();
+        assert!(skipped > last + 1);
+        for after in [last + 1, skipped - 2] {
+            let mut feed = second.core.store.follow(Some(after)).await.unwrap();
+            let error = feed.next().await.unwrap_err();
+            let is_forgotten =
+                matches!(error, StoreError::Forgotten { first, .. } if first == skipped);
+            assert!(is_forgotten, "behind {after}: {error:?}");
+        }
+        for after in [last, skipped] {
+            let mut feed = second.core.store.follow(Some(after)).await.unwrap();
+            second.request("set a 2").await.unwrap();
+            assert!(feed.next().await.unwrap()[0].sequence > skipped);
+        }
     });
 }

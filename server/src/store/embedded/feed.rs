@@ -140,6 +140,15 @@ fn decode(
     commits: &mut Vec<CommittedChanges>,
 ) -> Result<(), StoreError> {
     let damaged = |error: super::log::BadPayload| StoreError::Storage(error.to_string());
+    // Numbers between the log's end and the first of a run after a kill. Whoever was told of a commit
+    // that had one of them was told of what a power cut took, and must begin anew.
+    let first = head.last.saturating_sub(u64::from(head.count)) + 1;
+    if head.previous < after && after.saturating_add(1) < first {
+        return Err(StoreError::Forgotten {
+            after,
+            first: head.last,
+        });
+    }
     for commit in Commits::new(head, &payload) {
         let (sequence, writes) = commit.map_err(damaged)?;
         let mut changes = Vec::new();

@@ -139,6 +139,7 @@ impl Folder {
         let is_ours = format.try_exists().map_err(at("read", &format))?;
         let is_begun = begun.try_exists().map_err(at("read", &begun))?;
         if !is_ours && !is_begun && !is_empty(path).map_err(at("read the data folder", path))? {
+            refuse_half_restored(&*disk, path)?;
             return Err(FolderError::Foreign(path.to_owned()));
         }
         let lock = lock(path)?;
@@ -167,8 +168,8 @@ impl Folder {
         if id.is_none() {
             folder.begin()?;
         }
-        if !restores && folder.read("STATE").is_ok_and(|state| state == RESTORING) {
-            return Err(folder.half_restored("it was interrupted"));
+        if !restores {
+            refuse_half_restored(&*folder.disk, path)?;
         }
         Ok(folder)
     }
@@ -189,6 +190,7 @@ impl Folder {
     pub(super) fn open_existing(path: &Path, disk: Arc<dyn Disk>) -> Result<Self, FolderError> {
         let format = path.join("FORMAT");
         if !format.try_exists().map_err(at("read", &format))? {
+            refuse_half_restored(&*disk, path)?;
             return Err(FolderError::Absent(path.to_owned()));
         }
         Self::open(path, disk, [0; 16])
@@ -206,6 +208,7 @@ impl Folder {
             entries => entries.map_err(at("read", path))?.next().is_none(),
         };
         if !is_empty {
+            refuse_half_restored(&*disk, path)?;
             return Err(FolderError::NotEmpty(path.to_owned()));
         }
         Self::open_for(path, disk, new_id, true)
@@ -433,6 +436,18 @@ impl Folder {
         file.write_all_at(text.as_bytes(), 0)?;
         file.sync()
     }
+}
+
+/// Refuses a folder whose restore did not come to its end.
+fn refuse_half_restored(disk: &dyn Disk, path: &Path) -> Result<(), FolderError> {
+    let state = read_text(disk, &path.join("STATE"));
+    if state.is_ok_and(|state| state == RESTORING) {
+        return Err(FolderError::HalfRestored {
+            folder: path.to_owned(),
+            why: "it was interrupted, or still runs".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
