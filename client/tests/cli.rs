@@ -755,3 +755,26 @@ async fn a_backup_has_its_name_once_it_is_whole_and_replaces_nothing_unasked() {
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 1, "only the copy");
 }
+
+/// Two backups to one name wrote into one part, and a device that was named was replaced.
+#[tokio::test]
+async fn a_backup_leaves_alone_what_another_writes_and_what_is_no_file() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy");
+    let others = folder.path().join("copy.part");
+    std::fs::write(&others, "of another backup").unwrap();
+    let done = luge(address, ["backup", file.to_str().unwrap()]).await;
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(std::fs::read(&others).unwrap(), b"of another backup");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    let name = folder.path().to_str().unwrap();
+    luge(address, ["backup", name, "--force"])
+        .await
+        .fails("error: file: ");
+    assert!(file.is_file());
+    luge(address, ["backup", "-"])
+        .await
+        .fails("error: file: - is no file; name one that the backup goes to\n");
+}
