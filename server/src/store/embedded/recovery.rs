@@ -150,10 +150,6 @@ fn redo(
     let disk = &**folder.disk();
     let end = redo.log(|visit| log::scan(disk, &folder.log(), &folder.id(), applied, visit))?;
     versions.merge_runs();
-    if let Some(cut) = &end.cut {
-        let (file, offset) = (cut.file.display(), cut.offset);
-        tracing::warn!(%file, offset, why = cut.why, "the log is torn there, and cut off; nothing newer tells whether that had been on disk");
-    }
     Ok(Recovered {
         index,
         versions,
@@ -176,6 +172,11 @@ fn start(
         end,
     } = recovered;
     folder.check_reach(None, &end)?;
+    // Not before it is sure that the start goes on and cuts.
+    if let Some(cut) = &end.cut {
+        let (file, offset) = (cut.file.display(), cut.offset);
+        tracing::warn!(%file, offset, why = cut.why, "the log is torn there, and cut off; nothing newer tells whether that had been on disk");
+    }
     // Before the first new byte: should the machine stop from here on, the index is not trusted.
     folder.note_running(&options.boot)?;
     let log_options = LogOptions {
