@@ -333,12 +333,6 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
 
     async fn run(&mut self, context: &Context<'_>) -> Outcome {
         let core = Arc::clone(&self.core);
-        let request = RequestContext {
-            identity: Arc::clone(&self.identity),
-            request: context.number,
-            command: context.command.name(),
-            attempt: 0,
-        };
         let registry = core.registry.load_full();
         if let Some((outcome, gate, _)) = point::peek(&core, &registry, context, self.last_seen) {
             self.saw(gate, false);
@@ -349,6 +343,12 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             self.saw(gate, has_written);
             return (outcome, gate);
         }
+        let request = RequestContext {
+            identity: Arc::clone(&self.identity),
+            request: context.number,
+            command: context.command.name(),
+            attempt: 0,
+        };
         let point = read_point(context.command, &registry, self.last_seen);
         let (outcome, gate, has_written) =
             request::run(&core, registry, context, request, point).await;

@@ -138,8 +138,8 @@ fn fill(
     let sled = |error| folder.index_error(&error);
     let index = Index::open(&folder.index(), INDEX_CACHE_BYTES).map_err(sled)?;
     let versions = Versions::new(0);
-    let mut redo = Redo::new(&index, &versions, REDO_BYTES);
-    read_copy(&**disk, backup, &mut redo)?;
+    let redo = Redo::new(&index, &versions, REDO_BYTES);
+    read_copy(&**disk, backup, &redo)?;
     redo.fold_all().map_err(sled)?;
     let progress = Progress {
         store: folder.id(),

@@ -160,16 +160,14 @@ impl Folder {
             is_doubtful: AtomicBool::new(false),
             _lock: lock,
         };
-        if restores {
+        match restores {
             // Before it has an id: until the restore has come to its end, no server should take this
             // for a first start.
-            folder.write("STATE", RESTORING)?;
+            true => folder.write("STATE", RESTORING)?,
+            false => refuse_half_restored(&*folder.disk, path)?,
         }
         if id.is_none() {
             folder.begin()?;
-        }
-        if !restores {
-            refuse_half_restored(&*folder.disk, path)?;
         }
         Ok(folder)
     }

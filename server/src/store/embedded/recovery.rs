@@ -119,8 +119,8 @@ fn rebuild(
     let mut applied = 0;
     if let Some(base) = base {
         let versions = Versions::new(0);
-        let mut redo = Redo::new(&index, &versions, options.fold_bytes);
-        let end = read_copy(&**folder.disk(), &base.path, &mut redo)?;
+        let redo = Redo::new(&index, &versions, options.fold_bytes);
+        let end = read_copy(&**folder.disk(), &base.path, &redo)?;
         redo.fold_all()
             .map_err(|error| folder.index_error(&error))?;
         applied = base.start;
@@ -146,7 +146,7 @@ fn redo(
     options: &EmbeddedOptions,
 ) -> Result<Recovered, RecoveryError> {
     let versions = Versions::new(options.cache_bytes);
-    let mut redo = Redo::new(&index, &versions, options.max_unfolded_bytes);
+    let redo = Redo::new(&index, &versions, options.max_unfolded_bytes);
     let disk = &**folder.disk();
     let end = redo.log(|visit| log::scan(disk, &folder.log(), &folder.id(), applied, visit))?;
     versions.merge_runs();
@@ -275,7 +275,7 @@ fn find_base(folder: &Folder) -> Result<Option<Base>, FolderError> {
 pub(super) fn read_copy(
     disk: &dyn Disk,
     path: &Path,
-    redo: &mut Redo<'_>,
+    redo: &Redo<'_>,
 ) -> Result<CopyEnd, FolderError> {
     let damaged = |error: &dyn std::fmt::Display| damaged_copy(path, error);
     let mut reader = open_copy(disk, path)?;

@@ -50,7 +50,7 @@ impl<'a> Redo<'a> {
     }
 
     /// Rows of a copy: they come in order, and go to the index as they are.
-    pub(super) fn rows(&mut self, rows: &Rows) -> Result<(), RecoveryError> {
+    pub(super) fn rows(&self, rows: &Rows) -> Result<(), RecoveryError> {
         let versions: Vec<(&[u8], Version)> = rows
             .iter()
             .map(|row| {
@@ -71,12 +71,12 @@ impl<'a> Redo<'a> {
 
     /// The commits of a log. `scan` is given what takes its blocks.
     pub(super) fn log(
-        &mut self,
+        &self,
         scan: impl FnOnce(&mut Visit<'_>) -> Result<LogEnd, RecoveryError>,
     ) -> Result<LogEnd, RecoveryError> {
-        let (versions, snapshots) = (self.versions, &Snapshots::new(Sequence::MAX, 0));
+        let versions = self.versions;
         std::thread::scope(|scope| {
-            let (senders, threads) = start(scope, versions, snapshots)?;
+            let (senders, threads) = start(scope, versions, &self.snapshots)?;
             let scanned = scan(&mut |head, payload| {
                 let block: Arc<[u8]> = payload.into();
                 for sender in &senders {
@@ -99,7 +99,7 @@ impl<'a> Redo<'a> {
     }
 
     /// The commits of a block.
-    pub(super) fn block(&mut self, head: &BlockHead, payload: &[u8]) -> Result<(), RecoveryError> {
+    pub(super) fn block(&self, head: &BlockHead, payload: &[u8]) -> Result<(), RecoveryError> {
         put(
             self.versions,
             &self.snapshots.views(),
@@ -114,7 +114,7 @@ impl<'a> Redo<'a> {
     }
 
     /// Takes everything to the index.
-    pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
+    pub(super) fn fold_all(&self) -> Result<(), StoreError> {
         const BATCH_KEYS: usize = 1024;
         let unfolded = self.versions.begin_pass();
         side_by_side(THREADS, &unfolded.keys, |keys| {
