@@ -5,17 +5,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use luge_protocol::{ErrorCode, Reply};
 use luge_server::config::{Config, DurabilitySetting};
 use luge_server::store::embedded::disk::{Disk, RealDisk};
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore, FolderError, SyncPolicy};
 use luge_server::store::{Commit, CommitOutcome, Feed, ReadPoint, Snapshot, Store, StoreError};
+use luge_server::transaction::{TimeToLive, Transaction, WriteLimits};
 
 use crate::support::disk::{FailingDisk, Failure, Operation, RecordingDisk};
 use crate::support::{ManualClock, Talk, clock, copy_folder, options, runtime};
 
 /// So long that no test sees a sync that it did not ask for.
 const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Time enough for anything. Only a test that fails waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const LIMITS: WriteLimits = WriteLimits {
+    keys: 10,
+    bytes: 1 << 10,
+};
 
 fn open(folder: &Path, disk: Arc<dyn Disk>, clock: ManualClock) -> EmbeddedStore {
     try_open(folder, disk, clock).unwrap()
@@ -87,6 +97,42 @@ fn syncs_and_writes(disk: &RecordingDisk) -> (usize, usize) {
         count(|it| matches!(it, Operation::Sync(..))),
         count(|it| matches!(it, Operation::Write(..))),
     )
+}
+
+/// The log's thread sleeps until someone waits for an ack. What nobody waits for, such as what the
+/// sweeper removes, must come into the log all the same.
+#[test]
+fn what_nobody_waits_for_is_written_too() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        for sync in [SyncPolicy::Always, SyncPolicy::Interval(HOUR)] {
+            let options = EmbeddedOptions { sync, ..options() };
+            let disk = Arc::new(RealDisk);
+            let store =
+                EmbeddedStore::open(folder.path(), [1; 16], disk, Box::new(clock()), options);
+            let store = store.unwrap();
+            let mut last = 0;
+            for number in 0..3_u8 {
+                let snapshot = store.begin(ReadPoint::Newest).await.unwrap();
+                let mut transaction = Transaction::new(snapshot, LIMITS);
+                let value = Bytes::copy_from_slice(&[number]);
+                let set = transaction.set(b"k", value, TimeToLive::Forever).await;
+                set.unwrap();
+                let (snapshot, commit) = transaction.into_commit(sync == SyncPolicy::Always);
+                match store.commit(snapshot, commit).await.unwrap() {
+                    CommitOutcome::Committed(sequence) => last = sequence,
+                    CommitOutcome::Conflict => panic!("nobody else writes"),
+                }
+            }
+            let written = async {
+                while !store.is_acked(last) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, written).await.unwrap();
+            store.close().await.unwrap();
+        }
+    });
 }
 
 #[test]

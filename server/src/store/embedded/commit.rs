@@ -5,11 +5,14 @@
 //! ```
 //!
 //! Ranges are validated before it, and in it only against what was written since, unless that is too much
-//! a few times over. Nothing in it waits for a disk. The log's thread takes the bytes of all commits that came since it last looked, as one
-//! group.
+//! a few times over. Nothing in it waits for a disk. The log's thread takes the bytes of all commits that
+//! came since it last looked, as one group.
+//!
+//! A sleeping log's thread is woken by who waits for an ack, and not by each commit: a wake-up is a system
+//! call, which costs as much as a commit, and a connection commits all that it has read before it waits.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +56,10 @@ struct Garbage {
     count: usize,
 }
 
+/// A commit wakes the log's thread where nothing was written for so long, so that what nobody waits for is
+/// written, too.
+const MAX_NAP_MS: Millis = 1;
+
 /// How often ranges are validated without the lock before they are with it.
 const MAX_RANGE_TRIES: u32 = 4;
 
@@ -66,9 +73,10 @@ pub(super) enum Attempted<Given, Done> {
 }
 
 /// What the log's thread is to do.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Task {
-    Write(Group),
+    /// Something is committed and not written.
+    Write,
     /// Nothing was committed for a while, or someone waits for time.
     Idle,
     /// Everything is written, and nothing more comes.
@@ -80,6 +88,9 @@ pub(super) struct Sequencer {
     state: Mutex<State>,
     work: Condvar,
     pending_bytes: AtomicUsize,
+    /// Whether the log's thread sleeps. It falls asleep with the state locked, and only where nothing is
+    /// pending: so whoever looks here after a commit sees that it sleeps, or it has seen the commit.
+    is_idle: AtomicBool,
 }
 
 struct State {
@@ -90,13 +101,11 @@ struct State {
     recent: VecDeque<(Sequence, Key)>,
     /// Every commit behind this one has its keys among them.
     recent_from: Sequence,
-    /// The room of the last group, to be used again.
-    spare: Vec<u8>,
     /// Why no more commits are taken.
     refusal: Option<Refusal>,
     is_closing: bool,
-    /// Whether the log's thread sleeps.
-    is_idle: bool,
+    /// The stamp of the last commit that was taken to be written.
+    taken_ms: Millis,
     wants_time: bool,
 }
 
@@ -115,16 +124,16 @@ impl Sequencer {
             pending: Group::default(),
             recent: VecDeque::with_capacity(MAX_RECENT_KEYS),
             recent_from: last,
-            spare: Vec::new(),
             refusal: None,
             is_closing: false,
-            is_idle: false,
+            taken_ms: 0,
             wants_time: false,
         };
         Self {
             state: Mutex::new(state),
             work: Condvar::new(),
             pending_bytes: AtomicUsize::new(0),
+            is_idle: AtomicBool::new(false),
         }
     }
 
@@ -133,36 +142,46 @@ impl Sequencer {
         self.pending_bytes.load(Ordering::Relaxed)
     }
 
-    /// What the log's thread is to do next. Gives the room of its last group back.
-    pub(super) fn take(&self, mut used: Vec<u8>, patience: Duration) -> Task {
-        used.clear();
+    /// Waits for something to do.
+    pub(super) fn wait(&self, patience: Duration) -> Task {
         let mut state = self.lock();
-        state.spare = used;
         if state.pending.count == 0 && !state.is_closing && !state.wants_time {
-            state.is_idle = true;
+            self.is_idle.store(true, Ordering::Release);
             let waited = self.work.wait_timeout(state, patience);
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            state.is_idle = false;
+            self.is_idle.store(false, Ordering::Release);
         }
         state.wants_time = false;
-        if state.pending.count > 0 {
-            let group = std::mem::take(&mut state.pending);
-            let spare = std::mem::take(&mut state.spare);
-            state.pending.commits = spare;
-            self.pending_bytes.store(0, Ordering::Relaxed);
-            return Task::Write(group);
+        match state.pending.count {
+            0 if state.is_closing => Task::End,
+            0 => Task::Idle,
+            _ => Task::Write,
         }
-        if state.is_closing {
-            return Task::End;
+    }
+
+    /// The commits that came since this was last called, if `accepts` does. `room` is for those that come
+    /// next. Whoever calls this holds the log's pen, so that groups are written in their order.
+    pub(super) fn take(
+        &self,
+        room: &mut Vec<u8>,
+        accepts: impl FnOnce(&Group) -> bool,
+    ) -> Option<Group> {
+        let mut state = self.lock();
+        if state.pending.count == 0 || !accepts(&state.pending) {
+            return None;
         }
-        Task::Idle
+        let group = std::mem::take(&mut state.pending);
+        state.taken_ms = group.stamp_ms;
+        state.pending.commits = std::mem::take(room);
+        self.pending_bytes.store(0, Ordering::Relaxed);
+        Some(group)
     }
 
     /// Wakes the log's thread, because a snapshot waits for time.
     pub(super) fn ask_for_time(&self) {
         let mut state = self.lock();
         state.wants_time = true;
-        self.wake(&mut state);
+        self.wake();
     }
 
     /// Takes no more commits, and has the log's thread end.
@@ -170,7 +189,7 @@ impl Sequencer {
         let mut state = self.lock();
         state.is_closing = true;
         state.refusal = Some(Refusal::Ended("it is closed".to_owned()));
-        self.wake(&mut state);
+        self.wake();
     }
 
     /// Whether commits are taken.
@@ -192,9 +211,19 @@ impl Sequencer {
         }
     }
 
-    fn wake(&self, state: &mut State) {
-        // A wake-up is a system call, and only a sleeper needs one.
-        if std::mem::take(&mut state.is_idle) {
+    /// Has what is committed written now, for someone who waits for it.
+    pub(super) fn hurry(&self) {
+        // Only a sleeper needs it, and only one of those who wait.
+        if self.is_idle.load(Ordering::Acquire) && self.is_idle.swap(false, Ordering::AcqRel) {
+            // It may have set the flag and not be waiting yet: then it holds the lock.
+            drop(self.lock());
+            self.work.notify_one();
+        }
+    }
+
+    /// The same, with the state locked.
+    fn wake(&self) {
+        if self.is_idle.swap(false, Ordering::AcqRel) {
             self.work.notify_one();
         }
     }
@@ -426,7 +455,9 @@ impl Shared {
         let bytes = pending.commits.len();
         self.sequencer.pending_bytes.store(bytes, Ordering::Relaxed);
         self.snapshots.publish(sequence, stamp_ms);
-        self.sequencer.wake(state);
+        if stamp_ms - stamp_ms.min(state.taken_ms) >= MAX_NAP_MS {
+            self.sequencer.wake();
+        }
         Ok(sequence)
     }
 }

@@ -3,9 +3,13 @@
 //! ```text
 //!   group of commits → one block → write → sync, if one of them asks for it → acked
 //! ```
+//!
+//! A group that need not be synced is written by whoever waits for it, if nobody writes just then: that is
+//! one system call into the kernel's memory, and to wake this thread and to be woken by it costs more. What
+//! may wait for the disk is left to the thread.
 
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::commit::{Group, Task};
@@ -38,9 +42,15 @@ const BUSY_COMMITS: u32 = 64;
 /// How often room is looked for, ahead or on a disk that was full.
 const LOOK_FOR_ROOM: Duration = Duration::from_millis(20);
 
+/// A group that is written by who waits for it is no larger than this, since others may wait for the
+/// same thread.
+const MAX_WRITE_HERE_BYTES: usize = 64 << 10;
+
 /// The log's writer.
 pub(super) struct Journal {
     state: Mutex<State>,
+    /// Held from when a group is taken until it is written, with the room of the last one.
+    pen: Mutex<Vec<u8>>,
     /// A spare segment is there, or can't be had.
     spare: Condvar,
 }
@@ -66,6 +76,7 @@ impl Journal {
         };
         Self {
             state: Mutex::new(state),
+            pen: Mutex::default(),
             spare: Condvar::new(),
         }
     }
@@ -151,11 +162,34 @@ impl Journal {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, State>> {
+        try_lock(&self.state)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
 impl State {
+    /// Whether commits up to a sequence can be written without waiting for the disk.
+    fn takes_at_once(&self, last: Sequence, bytes: usize) -> bool {
+        bytes <= MAX_WRITE_HERE_BYTES
+            && self.writer.fits_here(bytes)
+            && last.saturating_sub(self.writer.synced()) <= MAX_UNSYNCED_COMMITS
+    }
+
     /// A block without commits.
     fn mark(&self) -> log::Group {
         log::Group {
@@ -170,31 +204,63 @@ impl State {
 
 /// The thread that writes.
 pub(super) fn run(shared: &Shared) {
-    let mut used = Vec::new();
     loop {
-        let written = match shared.sequencer.take(std::mem::take(&mut used), PATIENCE) {
-            Task::Write(group) => {
-                let written = write(shared, &group);
-                if group.count >= BUSY_COMMITS && !group.is_durable {
-                    std::thread::sleep(GATHER);
-                }
-                used = group.commits;
-                written
-            }
+        let written = match shared.sequencer.wait(PATIENCE) {
+            Task::Write => write_next(shared),
             Task::Idle => renew_lease(shared),
             Task::End => return,
         };
         if let Err(error) = written {
-            shared.fail(&format!(
-                "the log can't be written: {error}; restart the server to find out what is on the disk"
-            ));
+            fail(shared, &error);
             return;
         }
     }
 }
 
-fn write(shared: &Shared, group: &Group) -> io::Result<()> {
-    let mut state = shared.journal.with_room(group.commits.len());
+/// Writes what is committed on the caller's thread, if that can't wait for the disk.
+pub(super) fn write_here(shared: &Shared) {
+    let (Some(mut pen), Some(state)) = (try_lock(&shared.journal.pen), shared.journal.try_lock())
+    else {
+        return;
+    };
+    let group = shared.sequencer.take(&mut pen, |group| {
+        !group.is_durable && state.takes_at_once(group.last, group.commits.len())
+    });
+    let Some(group) = group else { return };
+    match write(shared, state, &group) {
+        Ok(()) => reuse(&mut pen, group),
+        Err(error) => fail(shared, &error),
+    }
+}
+
+fn write_next(shared: &Shared) -> io::Result<()> {
+    let mut pen = lock(&shared.journal.pen);
+    let Some(group) = shared.sequencer.take(&mut pen, |_| true) else {
+        return Ok(());
+    };
+    let state = shared.journal.with_room(group.commits.len());
+    write(shared, state, &group)?;
+    let is_busy = group.count >= BUSY_COMMITS && !group.is_durable;
+    reuse(&mut pen, group);
+    drop(pen);
+    if is_busy {
+        std::thread::sleep(GATHER);
+    }
+    Ok(())
+}
+
+fn reuse(pen: &mut Vec<u8>, group: Group) {
+    *pen = group.commits;
+    pen.clear();
+}
+
+fn fail(shared: &Shared, error: &io::Error) {
+    shared.fail(&format!(
+        "the log can't be written: {error}; restart the server to find out what is on the disk"
+    ));
+}
+
+fn write(shared: &Shared, mut state: MutexGuard<'_, State>, group: &Group) -> io::Result<()> {
     let lease_ms = group.stamp_ms.max(shared.clock.now_ms()) + LEASE_MS;
     let block = log::Group {
         last: group.last,

@@ -229,6 +229,17 @@ impl Shared {
         if self.snapshots.acked() >= sequence {
             return Ok(());
         }
+        if !self.options.syncs_always() {
+            // Those who are ready to run commit before: what they commit is written, too.
+            tokio::task::yield_now().await;
+            if self.snapshots.acked() < sequence {
+                journal::write_here(self);
+            }
+            if self.snapshots.acked() >= sequence {
+                return Ok(());
+            }
+        }
+        self.sequencer.hurry();
         let settled = self.acks.reached(sequence).await;
         if settled.acked >= sequence {
             return Ok(());

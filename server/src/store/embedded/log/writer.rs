@@ -253,6 +253,12 @@ impl LogWriter {
         self.rest() + self.spare_room()
     }
 
+    /// Whether one block with a payload of this size can be appended to the current segment.
+    #[must_use]
+    pub fn fits_here(&self, payload_bytes: usize) -> bool {
+        (BLOCK_HEAD_BYTES + payload_bytes) as u64 <= self.rest()
+    }
+
     /// Whether one block with a payload of this size can be appended without asking the disk for
     /// space.
     #[must_use]
