@@ -23,7 +23,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 pub use memory::{MemoryBackup, MemoryFeed, MemorySnapshot, MemoryStore};
-pub use value::value;
+pub use value::{joined, value};
 
 /// The number of a commit: store-wide, ascending, never reused. 0 is before the first.
 pub type Sequence = u64;

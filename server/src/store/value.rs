@@ -1,5 +1,5 @@
-//! Values as the store holds them: the count of those who share a value lies beside its bytes, in one
-//! piece of memory. The usual form has the two apart, and reading both is most of what a look-up of a
+//! Values and keys as the store holds them: the count of those who share one lies beside its bytes, in
+//! one piece of memory. The usual form has the two apart, and reading both is most of what a look-up of a
 //! short value costs (measured: `luge-benches --bin store -- --only reads`).
 
 use bytes::Bytes;
@@ -11,13 +11,18 @@ struct Piece<const SIZE: usize> {
 }
 
 impl<const SIZE: usize> Piece<SIZE> {
-    fn share(value: &[u8]) -> Bytes {
+    fn share(head: &[u8], tail: &[u8]) -> Bytes {
         let mut bytes = [0; SIZE];
-        let Some(place) = bytes.get_mut(..value.len()) else {
-            return Bytes::copy_from_slice(value);
+        let length = head.len() + tail.len();
+        let Some((first, rest)) = bytes
+            .get_mut(..length)
+            .and_then(|place| place.split_at_mut_checked(head.len()))
+        else {
+            return Bytes::from([head, tail].concat());
         };
-        place.copy_from_slice(value);
-        let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
+        first.copy_from_slice(head);
+        rest.copy_from_slice(tail);
+        let length = u16::try_from(length).unwrap_or(u16::MAX);
         Bytes::from_owner(Self { length, bytes })
     }
 }
@@ -33,16 +38,22 @@ impl<const SIZE: usize> AsRef<[u8]> for Piece<SIZE> {
 /// A copy of a value. Above 256 bytes the difference no longer counts.
 #[must_use]
 pub fn value(bytes: &[u8]) -> Bytes {
+    joined(&[], bytes)
+}
+
+/// A copy of two parts, one behind the other, in the same form.
+#[must_use]
+pub fn joined(head: &[u8], tail: &[u8]) -> Bytes {
     // With the count and the length, sizes that fit allocations of multiples of 16.
-    match bytes.len() {
+    match head.len() + tail.len() {
         0 => Bytes::new(),
-        1..=22 => Piece::<22>::share(bytes),
-        23..=38 => Piece::<38>::share(bytes),
-        39..=70 => Piece::<70>::share(bytes),
-        71..=118 => Piece::<118>::share(bytes),
-        119..=182 => Piece::<182>::share(bytes),
-        183..=262 => Piece::<262>::share(bytes),
-        _ => Bytes::copy_from_slice(bytes),
+        1..=22 => Piece::<22>::share(head, tail),
+        23..=38 => Piece::<38>::share(head, tail),
+        39..=70 => Piece::<70>::share(head, tail),
+        71..=118 => Piece::<118>::share(head, tail),
+        119..=182 => Piece::<182>::share(head, tail),
+        183..=262 => Piece::<262>::share(head, tail),
+        _ => Bytes::from([head, tail].concat()),
     }
 }
 
@@ -55,6 +66,8 @@ mod tests {
         for length in 0..400_usize {
             let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
             assert_eq!(value(&bytes), bytes);
+            let (head, tail) = bytes.split_at(length / 3);
+            assert_eq!(joined(head, tail), bytes);
         }
     }
 }

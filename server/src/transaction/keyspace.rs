@@ -1,8 +1,8 @@
 //! Where keys lie in the store: a first byte tells users' keys from the server's own records.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::store::KeyRange;
+use crate::store::{KeyRange, joined};
 
 /// A part of the store's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +24,7 @@ impl Keyspace {
     /// The store's key of a key of this part.
     #[must_use]
     pub fn key(self, key: &[u8]) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(1 + key.len());
-        bytes.put_u8(self.first_byte());
-        bytes.put_slice(key);
-        bytes.freeze()
+        joined(&[self.first_byte()], key)
     }
 
     /// The store's range of `[start, end)`; an empty `end` reaches to the last key of this part.

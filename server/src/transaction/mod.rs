@@ -13,7 +13,7 @@ mod keyspace;
 mod point;
 mod scan;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 
 use bytes::Bytes;
 
@@ -93,10 +93,13 @@ pub struct Transaction<S> {
     snapshot: S,
     reads: ReadSet,
     writes: BTreeMap<Bytes, Write>,
-    /// What each write replaced in `writes`, in order: played backwards, it undoes.
+    /// What each write since the first savepoint replaced in `writes`, in order: played backwards, it
+    /// undoes.
     undo: Vec<(Bytes, Option<Write>)>,
     /// Keys in `undo` since the last savepoint: what they held at it is known already.
     undoable: BTreeSet<Bytes>,
+    /// Whether there is a place to return to.
+    has_savepoint: bool,
     written_bytes: usize,
     limits: WriteLimits,
     is_read_only: bool,
@@ -113,6 +116,7 @@ impl<S: Snapshot> Transaction<S> {
             writes: BTreeMap::new(),
             undo: Vec::new(),
             undoable: BTreeSet::new(),
+            has_savepoint: false,
             written_bytes: 0,
             limits,
             is_read_only: false,
@@ -279,6 +283,7 @@ impl<S: Snapshot> Transaction<S> {
     /// A place to return to.
     pub fn savepoint(&mut self) -> Savepoint {
         self.undoable.clear();
+        self.has_savepoint = true;
         Savepoint(self.undo.len())
     }
 
@@ -423,9 +428,20 @@ impl<S: Snapshot> Transaction<S> {
 
     fn put(&mut self, key: Bytes, write: Write) {
         self.written_bytes += write.bytes(&key);
-        let replaced = self.writes.insert(key.clone(), write);
-        self.written_bytes -= replaced.as_ref().map_or(0, |write| write.bytes(&key));
-        if self.undoable.insert(key.clone()) {
+        let undoable = self.has_savepoint.then(|| key.clone());
+        let replaced = match self.writes.entry(key) {
+            btree_map::Entry::Occupied(mut place) => {
+                self.written_bytes -= place.get().bytes(place.key());
+                Some(place.insert(write))
+            }
+            btree_map::Entry::Vacant(place) => {
+                place.insert(write);
+                None
+            }
+        };
+        if let Some(key) = undoable
+            && self.undoable.insert(key.clone())
+        {
             self.undo.push((key, replaced));
         }
     }

@@ -334,31 +334,52 @@ pub(crate) fn transaction(settings: &Settings) {
     let store = open(folder.path(), everysec());
     load(&runtime, &store, settings.keys);
     const ROUNDS: u64 = 200_000;
+    let mut random = Random::new(0);
+    for is_waiting in [false, true] {
+        let began = (Instant::now(), thread_cpu());
+        for round in 0..ROUNDS {
+            let last = transact(settings, &runtime, &store, &mut random);
+            if is_waiting && round % PIPELINE as u64 == 0 {
+                now(&runtime, store.acked(last)).expect("it is acked");
+            }
+        }
+        let (wall, cpu) = (began.0.elapsed(), thread_cpu() - began.1);
+        println!(
+            "two reads and two writes{}: {:.2} µs of cpu in the foreground (target 3), {:.2} µs of time",
+            if is_waiting {
+                ", and every 16th time a wait for its ack"
+            } else {
+                ""
+            },
+            cpu.as_secs_f64() * 1e6 / ROUNDS as f64,
+            wall.as_secs_f64() * 1e6 / ROUNDS as f64
+        );
+    }
+    runtime.block_on(store.close()).expect("it closes");
+}
+
+fn transact(
+    settings: &Settings,
+    runtime: &Runtime,
+    store: &EmbeddedStore,
+    random: &mut Random,
+) -> Sequence {
     let limits = WriteLimits {
         keys: 100,
         bytes: 1 << 20,
     };
-    let mut random = Random::new(0);
-    let began = (Instant::now(), thread_cpu());
-    for _ in 0..ROUNDS {
-        let snapshot = now(&runtime, store.begin(ReadPoint::Newest)).expect("it begins");
-        let mut transaction = Transaction::new(snapshot, limits);
-        let keys = [random.below(settings.keys), random.below(settings.keys)].map(key);
-        for key in &keys {
-            let value = now(&runtime, transaction.get(key)).expect("it reads");
-            let value = value.map_or_else(Bytes::new, |live| live.value);
-            let copy = luge_server::store::value(&value);
-            now(&runtime, transaction.set(key, copy, TimeToLive::Forever)).expect("it writes");
-        }
-        let (snapshot, commit) = transaction.into_commit(false);
-        let outcome = now(&runtime, store.commit(snapshot, commit)).expect("it commits");
-        assert!(matches!(outcome, CommitOutcome::Committed(_)));
+    let snapshot = now(runtime, store.begin(ReadPoint::Newest)).expect("it begins");
+    let mut transaction = Transaction::new(snapshot, limits);
+    let keys = [random.below(settings.keys), random.below(settings.keys)].map(key);
+    for key in &keys {
+        let value = now(runtime, transaction.get(key)).expect("it reads");
+        let value = value.map_or_else(Bytes::new, |live| live.value);
+        let copy = luge_server::store::value(&value);
+        now(runtime, transaction.set(key, copy, TimeToLive::Forever)).expect("it writes");
     }
-    let (wall, cpu) = (began.0.elapsed(), thread_cpu() - began.1);
-    println!(
-        "two reads and two writes: {:.2} µs of cpu in the foreground (target 3), {:.2} µs of time",
-        cpu.as_secs_f64() * 1e6 / ROUNDS as f64,
-        wall.as_secs_f64() * 1e6 / ROUNDS as f64
-    );
-    runtime.block_on(store.close()).expect("it closes");
+    let (snapshot, commit) = transaction.into_commit(false);
+    match now(runtime, store.commit(snapshot, commit)).expect("it commits") {
+        CommitOutcome::Committed(sequence) => sequence,
+        CommitOutcome::Conflict => panic!("nobody else writes"),
+    }
 }
