@@ -20,29 +20,28 @@
 //! lock of the whole process. Each operation here is atomic by itself, and whatever a kill leaves half
 //! done is done again from the log.
 
+mod page;
+mod record;
+
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use sled::{IVec, Tree};
+use sled::Tree;
 
+use self::page::PageBuilder;
+use self::record::{MAX_CHUNK_BYTES, Value, chunk_count, chunks_of, decode, encode};
 use super::versions::Version;
 use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError, value};
 
-/// The longest part of a value in one record. 16 such records make a leaf, far below the 128 KiB
-/// at which sled resorts to separate files.
-const MAX_CHUNK_BYTES: usize = 4096;
+pub(super) use self::page::IndexPage;
 
 const ENTRY: u8 = b'e';
 const CHUNK: u8 = b'c';
 const EXPIRY: u8 = b'x';
 /// The record that tells whose index it is, and how far it is.
 const PROGRESS_KEY: &[u8] = b"mprogress";
-
-const KIND_INLINE: u8 = 0;
-const KIND_CHUNKED: u8 = 1;
-const HEAD_BYTES: usize = 17;
 
 /// An open index.
 pub(super) struct Index {
@@ -56,26 +55,6 @@ pub(super) struct Progress {
     pub(super) store: [u8; 16],
     /// Every commit at or below has been folded.
     pub(super) applied: Sequence,
-}
-
-/// A page as the index has it.
-pub(super) struct IndexPage {
-    pub(super) rows: Vec<(Bytes, Entry)>,
-    /// Rows whose record can't be read, by their place. What memory knows of the key overrules them.
-    pub(super) faults: Vec<(usize, StoreError)>,
-    pub(super) is_exhausted: bool,
-}
-
-/// The head of a record, and where its value is.
-struct Record<'a> {
-    version: Sequence,
-    expires_ms: Millis,
-    value: Value<'a>,
-}
-
-enum Value<'a> {
-    Inline(&'a [u8]),
-    Chunked { length: usize },
 }
 
 impl Index {
@@ -321,91 +300,6 @@ impl Index {
     }
 }
 
-/// Collects a page in one piece of memory: two allocations a row would cost as much as the look-up.
-struct PageBuilder {
-    bytes: BytesMut,
-    rows: Vec<Place>,
-    faults: Vec<(usize, StoreError)>,
-}
-
-/// Where a row lies in the page's memory.
-struct Place {
-    key_end: usize,
-    end: usize,
-    version: Sequence,
-    expires_ms: Millis,
-}
-
-impl PageBuilder {
-    fn new(limit: PageLimit) -> Self {
-        const ROW_BYTES: usize = 96;
-        const MAX_ROWS: usize = 1024;
-        let rows = limit.rows.min(MAX_ROWS);
-        Self {
-            bytes: BytesMut::with_capacity((rows * ROW_BYTES).min(limit.bytes)),
-            rows: Vec::with_capacity(rows),
-            faults: Vec::new(),
-        }
-    }
-
-    fn is_full(&self, limit: PageLimit) -> bool {
-        !self.rows.is_empty() && (self.rows.len() >= limit.rows || self.bytes.len() >= limit.bytes)
-    }
-
-    fn add(&mut self, index: &Index, key: &[u8], record: &IVec, keys_only: bool) {
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len();
-        let head = decode(key, record).and_then(|record| {
-            match record.value {
-                _ if keys_only => {}
-                Value::Inline(value) => self.bytes.extend_from_slice(value),
-                Value::Chunked { length } => index.read_chunks(key, length, &mut self.bytes)?,
-            }
-            Ok((record.version, record.expires_ms))
-        });
-        let (version, expires_ms) = head.unwrap_or_else(|fault| {
-            self.faults.push((self.rows.len(), fault));
-            (0, 0)
-        });
-        self.rows.push(Place {
-            key_end,
-            end: self.bytes.len(),
-            version,
-            expires_ms,
-        });
-    }
-
-    fn finish(self, is_exhausted: bool) -> IndexPage {
-        let bytes = self.bytes.freeze();
-        let mut start = 0;
-        let rows = self.rows.into_iter().map(|place| {
-            let key = bytes.slice(start..place.key_end);
-            let value = bytes.slice(place.key_end..place.end);
-            start = place.end;
-            let entry = Entry {
-                value,
-                version: place.version,
-                expires_ms: place.expires_ms,
-            };
-            (key, entry)
-        });
-        IndexPage {
-            rows: rows.collect(),
-            faults: self.faults,
-            is_exhausted,
-        }
-    }
-}
-
-impl Value<'_> {
-    fn chunks(&self) -> u32 {
-        match self {
-            Self::Inline(_) => 0,
-            Self::Chunked { length } => chunks_of(*length),
-        }
-    }
-}
-
 /// Does something with sled. It panics where its files are not what it expects; here that is an error
 /// like any other.
 fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -415,63 +309,6 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
 
 fn storage(error: sled::Error) -> StoreError {
     StoreError::Storage(error.to_string())
-}
-
-/// Appends a record.
-fn encode(version: &Version, value: &[u8], record: &mut Vec<u8>) {
-    let is_chunked = chunk_count(value.len()) > 0;
-    record.put_u8(if is_chunked {
-        KIND_CHUNKED
-    } else {
-        KIND_INLINE
-    });
-    record.put_u64(version.sequence);
-    record.put_u64(version.expires_ms);
-    if is_chunked {
-        record.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
-    } else {
-        record.put_slice(value);
-    }
-}
-
-fn decode<'a>(key: &[u8], record: &'a IVec) -> Result<Record<'a>, StoreError> {
-    let damaged = || {
-        let key = key.escape_ascii();
-        StoreError::Storage(format!("the record of key {key} is damaged"))
-    };
-    let (head, rest) = record.split_at_checked(HEAD_BYTES).ok_or_else(damaged)?;
-    let number = |range| {
-        head.get(range)
-            .and_then(|bytes: &[u8]| bytes.try_into().ok())
-    };
-    let version = number(1..9).map(u64::from_be_bytes).ok_or_else(damaged)?;
-    let expires_ms = number(9..17).map(u64::from_be_bytes).ok_or_else(damaged)?;
-    let value = match head.first() {
-        Some(&KIND_INLINE) => Value::Inline(rest),
-        Some(&KIND_CHUNKED) => {
-            let length = rest.try_into().map(u32::from_be_bytes);
-            let length = length.map_err(|_| damaged())? as usize;
-            Value::Chunked { length }
-        }
-        _ => return Err(damaged()),
-    };
-    Ok(Record {
-        version,
-        expires_ms,
-        value,
-    })
-}
-
-fn chunk_count(length: usize) -> u32 {
-    if length <= MAX_CHUNK_BYTES {
-        0
-    } else {
-        chunks_of(length)
-    }
-}
-
-fn chunks_of(length: usize) -> u32 {
-    u32::try_from(length.div_ceil(MAX_CHUNK_BYTES)).unwrap_or(u32::MAX)
 }
 
 fn entry_key(key: &[u8]) -> Vec<u8> {
