@@ -3,13 +3,10 @@
 //!
 //! ```text
 //!   tree key                                          record
-//!   'e' key                                           kind version expires ...
+//!   'e' key                                           version, expiry, value: see `record.rs`
 //!   'c' key_length key chunk_number                   up to 4 KiB of a value
 //!   'x' expires key                                   nothing: the keys that expire, by when
 //!   'm' name                                          what the store keeps of itself
-//!
-//!   record: | kind 1 | version 8 | expires 8 | value            kind 0: the value follows
-//!           | kind 1 | version 8 | expires 8 | length 4 |       kind 1: the value lies in chunks
 //! ```
 //!
 //! Numbers are big-endian; `key_length` has 2 bytes, `chunk_number` 4. Large values are cut into
@@ -43,6 +40,9 @@ const EXPIRY: u8 = b'x';
 /// The record that tells whose index it is, and how far it is.
 const PROGRESS_KEY: &[u8] = b"mprogress";
 
+/// The format of the index. One of another format is made anew from base and log.
+const FORMAT: u8 = 2;
+
 /// An open index.
 pub(super) struct Index {
     database: sled::Db,
@@ -72,6 +72,9 @@ impl Index {
         let Some(record) = record else {
             return Ok(None);
         };
+        if record.get(24..) != Some(&[FORMAT]) {
+            return Err(StoreError::Storage("it has another format".to_owned()));
+        }
         let store = record.get(0..16).and_then(|it: &[u8]| it.try_into().ok());
         let applied = record.get(16..24).and_then(|it: &[u8]| it.try_into().ok());
         let (Some(store), Some(applied)) = (store, applied) else {
@@ -87,9 +90,10 @@ impl Index {
 
     /// Notes how far the index is, after what it covers, and hands all of it to the kernel.
     pub(super) fn note(&self, progress: Progress) -> Result<(), StoreError> {
-        let mut record = Vec::with_capacity(24);
+        let mut record = Vec::with_capacity(25);
         record.put_slice(&progress.store);
         record.put_u64(progress.applied);
+        record.put_u8(FORMAT);
         guarded(|| self.tree.insert(PROGRESS_KEY, record).map_err(storage))?;
         self.flush()
     }
