@@ -46,6 +46,11 @@ impl PageBuilder {
         !self.rows.is_empty() && (self.rows.len() >= limit.rows || self.bytes.len() >= limit.bytes)
     }
 
+    /// How many rows more there may be, and one at the least.
+    pub(super) fn room(&self, limit: PageLimit) -> usize {
+        limit.rows.saturating_sub(self.rows.len()).max(1)
+    }
+
     pub(super) fn add(&mut self, index: &Index, key: &[u8], record: &IVec, keys_only: bool) {
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
