@@ -231,6 +231,8 @@ pub struct LimitsRequest {
     pub write_bytes: Option<u64>,
     /// Elements of a table.
     pub table_elements: Option<u64>,
+    /// Requests that run functions of the module at once; of no effect on a single call.
+    pub running_calls: Option<u64>,
 }
 
 /// What a push changes of the hooks that the module describes.

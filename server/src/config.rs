@@ -243,6 +243,12 @@ settings! {
         "the cpu time of all hooks before a command together, and of all after it";
     stack_bytes: usize = 512 << 10, "bytes",
         "a guest's stack";
+    module_running_calls: usize = 64, "requests",
+        "requests that run functions of one module at once, where its push asks for nothing: half of all, so that one module leaves room for others";
+    max_module_running_calls: usize = 128, "requests",
+        "the most that a push may ask for";
+    max_module_waiting_calls: usize = 1_024, "requests",
+        "requests that wait for one module; more are told `overloaded`";
     max_running_calls: usize = 128, "requests",
         "requests that run functions at once; more wait, and their deadlines run";
     max_instances: u32 = 1_000, "instances",

@@ -238,6 +238,7 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
         ceilings,
         phase_cpu: Duration::from_millis(config.phase_cpu_ms),
         max_running: config.max_running_calls,
+        max_module_waiting: config.max_module_waiting_calls,
         max_streams: config.max_streams,
         max_all_streams: config.max_all_streams,
         max_shared_attempts: config.max_shared_attempts,
@@ -259,6 +260,7 @@ pub fn ceilings(config: &Config) -> Ceilings {
             write_keys: config.call_write_keys,
             write_bytes: config.call_write_bytes,
             table_elements: config.call_table_elements,
+            running_calls: config.module_running_calls,
         },
         max: CallLimits {
             fuel: config.max_call_fuel,
@@ -269,6 +271,7 @@ pub fn ceilings(config: &Config) -> Ceilings {
             write_keys: config.max_call_write_keys,
             write_bytes: config.max_call_write_bytes,
             table_elements: config.max_call_table_elements,
+            running_calls: config.max_module_running_calls,
         },
     }
 }

@@ -368,6 +368,7 @@ fn module() -> ModuleDescription {
             write_keys: Some(10_000),
             write_bytes: Some(16 << 20),
             table_elements: Some(20_000),
+            running_calls: Some(64),
         },
         warnings: vec!["validate fails open".to_owned()],
         change: None,

@@ -26,6 +26,14 @@ pub struct CallLimits {
     pub write_bytes: usize,
     /// Elements of a table.
     pub table_elements: usize,
+    /// Requests that run functions of the module at once.
+    #[serde(default = "any_number")]
+    pub running_calls: usize,
+}
+
+/// What holds for versions from before this limit: the server's own bound.
+fn any_number() -> usize {
+    usize::MAX
 }
 
 /// What a push gets where it asks for nothing, and the most that it may ask for.
@@ -98,6 +106,12 @@ impl Ceilings {
                 default.table_elements,
                 max.table_elements,
             )?,
+            running_calls: size(
+                "running_calls",
+                asked.running_calls,
+                default.running_calls,
+                max.running_calls,
+            )?,
         })
     }
 }
@@ -118,6 +132,8 @@ impl CallLimits {
             write_keys: size(self.write_keys, asked.write_keys),
             write_bytes: size(self.write_bytes, asked.write_bytes),
             table_elements: size(self.table_elements, asked.table_elements),
+            // A bound on all calls together, of which no one of them makes a choice.
+            running_calls: self.running_calls,
         }
     }
 
@@ -142,6 +158,7 @@ impl CallLimits {
             write_keys: Some(self.write_keys as u64),
             write_bytes: Some(self.write_bytes as u64),
             table_elements: Some(self.table_elements as u64),
+            running_calls: Some(self.running_calls as u64),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod call;
 mod describe;
+mod gate;
 mod limits;
 mod log;
 mod registry;
@@ -24,6 +25,7 @@ use crate::store::Snapshot;
 
 pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop, time_to_live};
 pub use describe::{DescribeError, Described, Description, describe};
+pub use gate::{Crowded, Gate, Place};
 pub use limits::{CallLimits, Ceilings, LimitError};
 pub use registry::{HookEntry, ModuleEntry, Registered, Registry};
 pub use running::Running;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use luge_protocol::{HookCommand, HookDescription, ModuleDescription, Phase, ProcedureDescription};
 
 use super::call::ModuleContext;
+use super::gate::Gate;
 use super::limits::CallLimits;
 use super::versions::{Hash, Versions};
 use crate::store::Sequence;
@@ -23,6 +24,8 @@ pub struct Registered<M> {
     pub limits: CallLimits,
     /// What its calls share.
     pub context: Arc<ModuleContext>,
+    /// Who may run its functions at once.
+    pub gate: Gate,
 }
 
 /// A module, with all its versions.
@@ -169,6 +172,18 @@ impl<M> Registry<M> {
         [Phase::Request, Phase::Response]
             .into_iter()
             .any(|phase| self.table(command, phase).iter().any(meets))
+    }
+
+    /// The modules whose hooks stand around this command for this key, some of them more than once.
+    pub fn around(
+        &self,
+        command: HookCommand,
+        key: &[u8],
+    ) -> impl Iterator<Item = &Arc<Registered<M>>> {
+        [Phase::Request, Phase::Response]
+            .into_iter()
+            .flat_map(move |phase| self.hooks(command, phase, key))
+            .map(|entry| &entry.module)
     }
 
     /// The hooks of a phase around this command for this key, in the order in which they run.

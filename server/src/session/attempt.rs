@@ -10,9 +10,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest};
-use tokio::sync::SemaphorePermit;
 
 use super::calls::Ticket;
+use super::places::Places;
 use super::{Context, Core};
 use crate::bugs::{Bug, is_seeded};
 use crate::command::{self, Action, CommandError, Outcome, Plan, Shape};
@@ -34,7 +34,7 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     /// Gone only while a call has it.
     transaction: Option<Transaction<S::Snapshot>>,
     pub(super) request: RequestContext,
-    arrived: Instant,
+    pub(super) arrived: Instant,
     deadline: Option<Instant>,
     /// One instance for each module whose hooks have been called.
     instances: HashMap<String, Option<R::Instance>>,
@@ -42,10 +42,10 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     pub(super) lowered: LimitsRequest,
     seed: Option<Seed>,
     calls: u64,
-    /// The place among the requests that run functions.
-    running: Option<SemaphorePermit<'a>>,
+    /// The places among those that run functions.
+    pub(super) places: Option<Places<'a>>,
     /// The place in the list of them.
-    ticket: &'a OnceLock<Ticket>,
+    pub(super) ticket: &'a OnceLock<Ticket>,
     /// What all functions have used.
     usage: Usage,
 }
@@ -58,6 +58,8 @@ pub(super) enum Abort {
     Lost,
     /// Someone killed it.
     Killed,
+    /// There is no room for it.
+    Refused(ErrorReply),
 }
 
 /// An attempt that came to its end.
@@ -66,7 +68,7 @@ pub(super) struct Settled<'a, S: Store> {
     pub(super) outcome: Result<Plan, ErrorReply>,
     /// Whether the commands themselves wrote, and not only hooks.
     pub(super) has_changed: bool,
-    pub(super) running: Option<SemaphorePermit<'a>>,
+    pub(super) places: Option<Places<'a>>,
     pub(super) usage: Usage,
 }
 
@@ -89,7 +91,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             lowered: lowered(context.command),
             seed: None,
             calls: 0,
-            running: None,
+            places: None,
             ticket,
             usage: Usage::default(),
         }
@@ -100,10 +102,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         command: &Command<'_>,
         point: ReadPoint,
     ) -> Result<Settled<'a, S>, Abort> {
-        if matches!(command, Command::Call(_)) {
-            // Before the snapshot: one that waits grows old, and would conflict.
-            self.take_place().await?;
-        }
+        self.take_places_of_call(command).await?;
         let snapshot = self.core.store.begin(point).await.map_err(Abort::Store)?;
         let settings = &self.core.settings;
         let transaction = Transaction::new(snapshot, settings.writes);
@@ -115,9 +114,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             Err(CommandError::Refused(reply)) => return self.settle(Err(reply), false),
             Err(CommandError::Store(error)) => return Err(Abort::Store(error)),
         };
-        if self.needs_functions(&plan) {
-            self.take_place().await?;
-        }
+        self.take_places_of(&plan).await?;
         let beginning = self.transaction()?.savepoint();
         let mut refused = self.request_hooks(&mut plan).await?;
         let before = self.transaction()?.savepoint();
@@ -153,7 +150,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         let transaction = self.transaction.ok_or(Abort::Lost)?;
         let is_large = transaction.written_bytes() > MAX_WAITING_WRITE_BYTES;
         Ok(Settled {
-            running: self.running.filter(|_| is_large),
+            places: self.places.filter(|_| is_large),
             transaction,
             outcome,
             has_changed,
@@ -163,34 +160,6 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
 
     pub(super) fn transaction(&mut self) -> Result<&mut Transaction<S::Snapshot>, Abort> {
         self.transaction.as_mut().ok_or(Abort::Lost)
-    }
-
-    /// Takes a place among the requests that run functions, and waits for one where there is none.
-    ///
-    /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
-    /// waiting for their commit.
-    async fn take_place(&mut self) -> Result<(), Abort> {
-        let ticket = self.ticket.get_or_init(|| {
-            let ticket = self.core.calls.enter(&self.request, self.arrived);
-            ticket.begin(self.request.attempt);
-            ticket
-        });
-        let is_alone = self.core.settings.is_alone(self.request.attempt);
-        if self.running.is_none() && !is_alone {
-            let running = tokio::select! {
-                biased;
-                () = ticket.running().killed() => return Err(Abort::Killed),
-                running = self.core.running.acquire() => running,
-            };
-            self.running = Some(running.map_err(|_| Abort::Lost)?);
-        }
-        Ok(())
-    }
-
-    fn needs_functions(&self, plan: &Plan) -> bool {
-        plan.parts.iter().any(|part| {
-            part.action == Action::Call || self.registry.is_hooked(part.hook_command(), &part.key)
-        })
     }
 
     /// Does every part; answers why the request is refused, if it is.

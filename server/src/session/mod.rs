@@ -11,6 +11,7 @@ mod dry_run;
 mod greeting;
 mod hooks;
 mod modules;
+mod places;
 mod point;
 mod procedures;
 mod refusal;
@@ -33,7 +34,9 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
-use crate::function::{Ceilings, Identity, Registry, RequestContext, Runtime, Seed, VersionBounds};
+use crate::function::{
+    CallLimits, Ceilings, Gate, Identity, Registry, RequestContext, Runtime, Seed, VersionBounds,
+};
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
@@ -95,6 +98,8 @@ pub struct Settings {
     pub phase_cpu: Duration,
     /// Requests that may run functions at once; others wait.
     pub max_running: usize,
+    /// Requests that wait for a place behind the gate of one module.
+    pub max_module_waiting: usize,
     /// Streams of one connection.
     pub max_streams: usize,
     /// Streams of all connections together.
@@ -111,6 +116,14 @@ impl Settings {
     /// Whether the attempt of this number runs while no other commits.
     fn is_alone(&self, attempt: u32) -> bool {
         attempt > self.max_shared_attempts
+    }
+
+    /// The gate of a version with these limits.
+    fn gate(&self, limits: &CallLimits) -> Gate {
+        let places = limits
+            .running_calls
+            .clamp(1, self.ceilings.max.running_calls.max(1));
+        Gate::new(places, self.max_module_waiting)
     }
 }
 

@@ -76,6 +76,7 @@ fn aborted(abort: Abort, request: &RequestContext) -> Done {
     let reply = match abort {
         Abort::Store(error) => refusal::store(&error),
         Abort::Killed => refusal::killed(request.request),
+        Abort::Refused(reply) => reply,
         Abort::Lost => refusal::internal("the call's transaction was lost"),
     };
     (Err(reply), 0, false)
@@ -93,7 +94,7 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
         transaction,
         outcome,
         has_changed,
-        running: _running,
+        places: _places,
         usage: _,
     } = settled;
     let snapshot = transaction.sequence();

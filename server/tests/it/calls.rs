@@ -220,6 +220,83 @@ fn a_call_that_waits_for_its_place_is_seen_and_killed_there() {
     }
 }
 
+const QUICK: &str = r#"(func (export "run") (result i32) (call $write) (i32.const 0))"#;
+
+/// A module whose functions one request may run at a time.
+fn narrow(push: Push) -> Push {
+    let limits = push.limits.clone().unwrap_or_default();
+    Push {
+        limits: Some(LimitsRequest {
+            running_calls: Some(1),
+            ..limits
+        }),
+        ..push
+    }
+}
+
+/// There are two places for all. Who waits for a module must not take one of them.
+#[test]
+fn calls_beyond_a_modules_bound_wait_and_then_are_overloaded_while_other_modules_go_on() {
+    let config = Config {
+        max_running_calls: 2,
+        max_module_waiting_calls: 1,
+        ..config()
+    };
+    on_both!(config, test);
+    async fn test<S: Store>(mut talk: Talk<S>) {
+        talk.push(&narrow(guest("spin", SPIN))).await.unwrap();
+        talk.push(&guest("quick", QUICK)).await.unwrap();
+        let mut operator = talk.session();
+        let running = begin(&talk, "call spin.run");
+        look(&mut operator, |calls| calls.iter().any(|it| it.cpu_us > 0)).await;
+        let waiting = begin(&talk, "call spin.run");
+        look(&mut operator, |calls| calls.len() == 2).await;
+        let error = talk.request("call spin.run").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "overloaded: the module `spin` has no room: 1 requests run its functions and 1 wait, which are its limits (running_calls at its push, and the setting max_module_waiting_calls); try again later"
+        );
+        talk.request("call quick.run").await.unwrap();
+        talk.request("del before").await.unwrap();
+        let calls = look(&mut operator, |calls| calls.len() == 2).await;
+        assert_eq!(calls[1].module, None);
+        // Who waits follows who runs.
+        kill(&mut operator, calls[0].call).await;
+        assert_eq!(running.await.unwrap(), ErrorCode::Killed);
+        let calls = look(&mut operator, |calls| calls.iter().any(|it| it.cpu_us > 0)).await;
+        kill(&mut operator, calls[0].call).await;
+        assert_eq!(waiting.await.unwrap(), ErrorCode::Killed);
+        is_empty(&mut operator).await;
+    }
+}
+
+#[test]
+fn a_hook_at_its_modules_bound_holds_up_only_the_requests_that_it_stands_around() {
+    on_both!(config(), test);
+    async fn test<S: Store>(mut talk: Talk<S>) {
+        let hook = narrow(guest(
+            "watchdog",
+            r#"(func (export "metadata") (result i32)
+                (call $output (i32.const 2048) (i32.const 72)) (i32.const 0))
+            (func (export "guard") (result i32) (loop $on (br $on)) (i32.const 0))"#,
+        ));
+        talk.push(&hook).await.unwrap();
+        let mut operator = talk.session();
+        let running = begin(&talk, "set guarded 1");
+        look(&mut operator, |calls| calls.iter().any(|it| it.cpu_us > 0)).await;
+        let waiting = begin(&talk, "set guarded:2 1");
+        let calls = look(&mut operator, |calls| calls.len() == 2).await;
+        assert_eq!(calls[1].module, None);
+        talk.request("set free 1").await.unwrap();
+        talk.request("del free").await.unwrap();
+        for (call, answer) in calls.iter().zip([running, waiting]) {
+            kill(&mut operator, call.call).await;
+            assert_eq!(answer.await.unwrap(), ErrorCode::Killed);
+        }
+        is_empty(&mut operator).await;
+    }
+}
+
 /// A kill was answered, and the call committed all the same once the store had room for it.
 #[test]
 fn a_call_that_waits_for_the_store_s_room_is_killed_there() {
@@ -234,8 +311,7 @@ fn a_call_that_waits_for_the_store_s_room_is_killed_there() {
         let time = Box::new(clock.clone());
         let store = EmbeddedStore::open(folder.path(), [1; 16], disk, time, tiny).unwrap();
         let mut talk = Talk::new(store, &config(), clock).await;
-        let quick = r#"(func (export "run") (result i32) (call $write) (i32.const 0))"#;
-        talk.push(&guest("quick", quick)).await.unwrap();
+        talk.push(&guest("quick", QUICK)).await.unwrap();
         talk.core.store.folded().await.unwrap();
         // What is written behind an open snapshot can't be folded, and fills the memory there is.
         let held = talk.core.store.begin(ReadPoint::Newest).await.unwrap();

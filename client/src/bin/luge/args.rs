@@ -292,6 +292,9 @@ pub(crate) struct Push {
     /// Wall clock of a call, all attempts together, such as 1s
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) deadline: Option<Duration>,
+    /// Requests that run the module's functions at once; others wait
+    #[arg(long, value_name = "N")]
+    pub(crate) running_calls: Option<u64>,
     /// The prefix of keys that the module's hooks run for, all of them unless --hook names one, in
     /// place of their own
     #[arg(long, value_name = "PREFIX", group = "changes")]

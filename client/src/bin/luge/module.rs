@@ -72,6 +72,7 @@ async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Fai
         cpu_ms: arguments.cpu.map(milliseconds),
         deadline_ms: arguments.deadline.map(milliseconds),
         memory_bytes: arguments.memory,
+        running_calls: arguments.running_calls,
         ..LimitsRequest::default()
     };
     let change = HookOverride {
@@ -184,6 +185,9 @@ fn limits_line(limits: &LimitsRequest) -> String {
             .write_keys
             .zip(limits.write_bytes)
             .map(|(keys, bytes)| format!("writes {keys} keys, {}", show_bytes(bytes))),
+        limits
+            .running_calls
+            .map(|calls| format!("{calls} calls at once")),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -106,6 +106,7 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
     Ok(Prepared {
         exports: told_exports(core.runtime.exports(&module)),
         registered: Registered {
+            gate: core.settings.gate(&limits),
             description,
             module,
             limits,

@@ -99,6 +99,7 @@ pub(super) async fn revive<S: Store, R: Runtime<S::Snapshot>>(
     let module = core.runtime.load(candidate).await?;
     let context = Arc::new(context(&description, Sha256::digest(&wasm).into()));
     Ok(Registered {
+        gate: core.settings.gate(&limits),
         description,
         module,
         limits,

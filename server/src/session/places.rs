@@ -1,0 +1,97 @@
+//! The places that a request takes before it runs functions: one behind the gate of each module that it
+//! may meet, and one among all requests that run functions.
+//!
+//! They are taken before the first function runs, the gates in the order of the modules' names and the
+//! common place last: so nobody who has what another waits for waits for that other. A request that waits
+//! for a module holds none of the common places, so a module that all want leaves them to the rest.
+
+use std::sync::Arc;
+
+use luge_protocol::{Command, ErrorCode, ErrorReply, HookCommand};
+use tokio::sync::SemaphorePermit;
+
+use super::attempt::{Abort, Attempt};
+use crate::command::{Action, Plan};
+use crate::function::{Crowded, Place, Registered, Runtime};
+use crate::store::Store;
+
+/// What a request holds while it runs functions.
+#[expect(dead_code, reason = "holding it is its use")]
+pub(super) struct Places<'a> {
+    gates: Vec<Place>,
+    running: SemaphorePermit<'a>,
+}
+
+impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
+    /// Takes the places of a call before its snapshot: one that waits grows old, and would conflict.
+    pub(super) async fn take_places_of_call(&mut self, command: &Command<'_>) -> Result<(), Abort> {
+        let Command::Call(call) = command else {
+            return Ok(());
+        };
+        let registry = self.registry;
+        let name = &call.procedure;
+        let own = registry.procedure(name).map(|(module, _)| module);
+        let hooks = registry.around(HookCommand::Call, name.as_bytes());
+        self.take_places(own.into_iter().chain(hooks).collect())
+            .await
+    }
+
+    /// Takes the places of the functions that a plan calls, if it calls any.
+    pub(super) async fn take_places_of(&mut self, plan: &Plan) -> Result<(), Abort> {
+        let registry = self.registry;
+        let is_called = |part: &crate::command::Part| {
+            part.action == Action::Call || registry.is_hooked(part.hook_command(), &part.key)
+        };
+        if self.places.is_some() || !plan.parts.iter().any(is_called) {
+            return Ok(());
+        }
+        let modules = plan
+            .parts
+            .iter()
+            .flat_map(|part| registry.around(part.hook_command(), &part.key));
+        self.take_places(modules.collect()).await
+    }
+
+    /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
+    /// waiting for their commit.
+    async fn take_places(
+        &mut self,
+        mut modules: Vec<&'a Arc<Registered<R::Module>>>,
+    ) -> Result<(), Abort> {
+        let ticket = self.ticket.get_or_init(|| {
+            let ticket = self.core.calls.enter(&self.request, self.arrived);
+            ticket.begin(self.request.attempt);
+            ticket
+        });
+        if self.core.settings.is_alone(self.request.attempt) {
+            return Ok(());
+        }
+        modules.sort_by(|left, right| left.description.name.cmp(&right.description.name));
+        modules.dedup_by(|left, right| Arc::ptr_eq(left, right));
+        let places = async {
+            let mut gates = Vec::with_capacity(modules.len());
+            for module in modules {
+                let place = module.gate.enter().await;
+                gates.push(place.map_err(|crowded| crowded_out(module, crowded))?);
+            }
+            let running = self.core.running.acquire().await;
+            let running = running.map_err(|_| Abort::Lost)?;
+            Ok(Places { gates, running })
+        };
+        let places = tokio::select! {
+            biased;
+            () = ticket.running().killed() => return Err(Abort::Killed),
+            places = places => places,
+        };
+        self.places = Some(places?);
+        Ok(())
+    }
+}
+
+fn crowded_out<M>(module: &Registered<M>, crowded: Crowded) -> Abort {
+    let name = &module.description.name;
+    let message = format!(
+        "the module `{name}` has no room: {crowded} (running_calls at its push, and the setting max_module_waiting_calls); try again later"
+    );
+    Abort::Refused(ErrorReply::new(ErrorCode::Overloaded, message))
+}
