@@ -116,6 +116,7 @@ pub async fn session<S: Store>(core: &Arc<BenchCore<S>>) -> BenchSession<S> {
         overrides: None,
         inactive: None,
         dry_run: None,
+        grant: None,
     });
     ask(&mut session, &encode(push)).await;
     session

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use luge_protocol::{
-    Command, HookOverride, LimitsRequest, ModuleActivate, ModuleDescription, ModuleName,
+    Command, Grant, HookOverride, LimitsRequest, ModuleActivate, ModuleDescription, ModuleName,
     ModulePush, ModuleShow, ModuleSummary, NoArguments,
 };
 
 use crate::client::Client;
 use crate::error::Error;
 
-/// How a module is pushed. The default: no configuration, the server's limits, hooks as described.
+/// How a module is pushed. The default: no configuration, the server's limits, hooks as described, and the keys
+/// that the module asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PushOptions {
     /// What the module's functions read as their configuration.
@@ -20,6 +21,8 @@ pub struct PushOptions {
     pub limits: LimitsRequest,
     /// What to change of the hooks that the module describes.
     pub overrides: Vec<HookOverride<'static>>,
+    /// The keys that the module's functions may use, of those that it asks for; all of them if `None`.
+    pub grant: Option<Grant>,
     /// Keeps the version without putting it in force; [`Client::module_activate`] does that later.
     pub inactive: bool,
     /// Checks the module and answers what the push would do, and changes nothing.
@@ -53,6 +56,7 @@ impl Client {
             overrides: (!options.overrides.is_empty()).then_some(options.overrides),
             inactive: options.inactive.then_some(true),
             dry_run: options.dry_run.then_some(true),
+            grant: options.grant,
         };
         self.request(Command::ModulePush(push)).await
     }

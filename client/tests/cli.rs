@@ -379,7 +379,7 @@ async fn versions_are_pushed_activated_rolled_back_and_listed() {
         (&json!(2), &json!(1))
     );
     let hash = document[0]["versions"][1]["sha256"].as_str().unwrap();
-    assert!(hash.starts_with(lines[2][9]) && hash.len() == 64, "{list}");
+    assert!(hash.starts_with(lines[2][10]) && hash.len() == 64, "{list}");
     let shown = luge(address, ["module", "show", "m", "2", "--json"])
         .await
         .json();
@@ -411,7 +411,7 @@ async fn versions_are_pushed_activated_rolled_back_and_listed() {
 }
 
 #[tokio::test]
-async fn a_dry_run_prints_exports_hooks_and_filters_and_changes_nothing() {
+async fn a_dry_run_prints_exports_grants_hooks_and_filters_and_changes_nothing() {
     const GREETER: &str = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../udfs/examples/built/greeter.wasm"
@@ -427,6 +427,10 @@ async fn a_dry_run_prints_exports_hooks_and_filters_and_changes_nothing() {
         "answer",
         "--prefix",
         "now:",
+        "--grant-read",
+        "user:",
+        "--grant-read",
+        "a b",
         "--dry-run",
     ];
     let printed = luge(address, push).await;
@@ -437,6 +441,7 @@ async fn a_dry_run_prints_exports_hooks_and_filters_and_changes_nothing() {
         "  state      active\n",
         "  hook       answer before get of keys \"now:…\", order 0, on failure block",
         "  export     answer () -> i32\n",
+        "  grant      read keys \"a b…\", keys \"user:…\"; write no key\n",
     ] {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }

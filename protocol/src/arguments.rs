@@ -11,7 +11,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::list::{list, optional_list, optional_map};
-use crate::{HookOverride, Key, LimitsRequest, Secret, Value};
+use crate::{Grant, HookOverride, Key, LimitsRequest, Secret, Value};
 
 /// The arguments of commands that take none: `[]` or `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,6 +274,9 @@ pub struct ModulePush<'a> {
     /// Whether to check it, to answer what the push would do, and to change nothing.
     #[serde(default)]
     pub dry_run: Option<bool>,
+    /// The keys that the module's functions may use, of those that it asks for; all of them if left out.
+    #[serde(default)]
+    pub grant: Option<Grant>,
 }
 
 /// `module.show`: a version of a module.

@@ -40,9 +40,9 @@ pub use error::{DecodeError, ErrorCode, ErrorDetails, ErrorReply};
 pub use frame::{FRAME_HEADER_BYTES, FrameCodec, FrameError};
 pub use list::MAX_LIST_ELEMENTS;
 pub use module::{
-    ExportDescription, HookCommand, HookDescription, HookOverride, LimitsRequest, ModuleChange,
-    ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, Phase, ProcedureDescription,
-    VersionSummary,
+    ExportDescription, Grant, HookCommand, HookDescription, HookOverride, LimitsRequest,
+    ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, Phase,
+    ProcedureDescription, VersionSummary,
 };
 pub use reply::{
     CallReply, DelReply, Found, HelloReply, IncrReply, InfoReply, OperationReply, Reply, ScanEntry,

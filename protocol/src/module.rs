@@ -100,6 +100,18 @@ pub struct ProcedureDescription {
     pub description: String,
 }
 
+/// The keys that the functions of a module may use, by their prefixes. The empty one stands for every key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grant {
+    /// The keys that they may read: those that begin so.
+    #[serde(deserialize_with = "list")]
+    pub read: Vec<Bytes>,
+    /// The keys that they may write.
+    #[serde(deserialize_with = "list")]
+    pub write: Vec<Bytes>,
+}
+
 /// A version of a module, in full.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModuleDescription {
@@ -130,6 +142,9 @@ pub struct ModuleDescription {
     pub config: BTreeMap<String, String>,
     /// The limits in force, all fields present.
     pub limits: LimitsRequest,
+    /// The keys that its functions may use; nil means every key.
+    #[serde(default)]
+    pub grant: Option<Grant>,
     /// What an operator should know, such as hooks that fail open.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -209,6 +224,10 @@ pub struct VersionSummary {
     pub procedures: u64,
     /// How many hooks it has.
     pub hooks: u64,
+    /// How many prefixes of keys its functions may use, those to read and those to write; nil means every
+    /// key.
+    #[serde(default)]
+    pub granted: Option<u64>,
 }
 
 /// Limits of a call, asked for or in force. What is left out is the server's default.

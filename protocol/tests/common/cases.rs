@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use luge_protocol::{
-    Batch, Call, CallsKill, Check, Command, Condition, Del, Durability, Exists, Expire, Get, Hello,
-    HookOverride, Incr, LimitsRequest, Logs, Mget, ModuleActivate, ModuleName, ModulePush,
+    Batch, Call, CallsKill, Check, Command, Condition, Del, Durability, Exists, Expire, Get, Grant,
+    Hello, HookOverride, Incr, LimitsRequest, Logs, Mget, ModuleActivate, ModuleName, ModulePush,
     ModuleShow, NoArguments, OnFailure, Operation, Options, Persist, Range, Request, Scan, Set,
     Stop, Ttl, Watch,
 };
@@ -321,6 +321,10 @@ fn push() -> ModulePush<'static> {
         }]),
         inactive: Some(true),
         dry_run: Some(false),
+        grant: Some(Grant {
+            read: vec![b"user:"[..].into()],
+            write: vec![],
+        }),
     }
 }
 

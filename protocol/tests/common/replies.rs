@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use luge_protocol::{
     CallReply, ChangeKind, DelReply, ErrorCode, ErrorDetails, ErrorReply, ExportDescription, Found,
-    HelloReply, HookCommand, HookDescription, IncrReply, InfoReply, KeyChange, LimitsRequest,
-    ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, OperationReply,
-    Phase, ProcedureDescription, Reply, Response, ScanEntry, ScanReply, ServerLimits, SetReply,
-    VersionSummary, WatchEvent,
+    Grant, HelloReply, HookCommand, HookDescription, IncrReply, InfoReply, KeyChange,
+    LimitsRequest, ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure,
+    OperationReply, Phase, ProcedureDescription, Reply, Response, ScanEntry, ScanReply,
+    ServerLimits, SetReply, VersionSummary, WatchEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -318,6 +318,7 @@ fn version(version: u64) -> VersionSummary {
         pushed_ms: 1_790_000_000_000,
         procedures: 1,
         hooks: 1,
+        granted: Some(2),
     }
 }
 
@@ -370,6 +371,10 @@ fn module() -> ModuleDescription {
             table_elements: Some(20_000),
             running_calls: Some(64),
         },
+        grant: Some(Grant {
+            read: vec![Bytes::from_static(b"user:"), Bytes::from_static(b"\xff")],
+            write: vec![],
+        }),
         warnings: vec!["validate fails open".to_owned()],
         change: None,
     }

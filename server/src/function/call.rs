@@ -11,6 +11,7 @@ use luge_protocol::{ErrorCode, HookCommand};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
+use super::grant::Granted;
 use super::log::LogBudget;
 use super::scan::OpenScan;
 use super::view::HookView;
@@ -72,6 +73,8 @@ pub struct ModuleContext {
     pub config: BTreeMap<String, String>,
     /// When it was pushed: the clock of its initialisation.
     pub pushed_ms: Millis,
+    /// The keys that its functions may use; `None` is every key.
+    pub granted: Option<Granted>,
     /// What its initialisation's random numbers begin with: its hash.
     pub seed: Seed,
 }
@@ -83,6 +86,13 @@ pub enum Stop {
     Trap(String),
     /// A limit, or the store.
     Failed(ErrorCode, String),
+}
+
+/// What is done to a key: whether its state is told, and whether it is changed.
+#[derive(Clone, Copy)]
+struct Access {
+    reads: bool,
+    writes: bool,
 }
 
 /// One call.
@@ -189,28 +199,28 @@ impl<S: Snapshot> Call<S> {
 
     /// The live value of a key.
     pub async fn kv_get(&mut self, key: &[u8]) -> Result<Option<Live>, Stop> {
-        self.check_key(key)?;
+        self.check_key(key, Access::READ)?;
         Ok(self.transaction()?.get(key).await?)
     }
 
     /// Stores a value. `ttl_ms` is 0 for no expiry, -1 to keep the one the key has.
     pub async fn kv_set(&mut self, key: &[u8], value: &[u8], ttl_ms: i64) -> Result<(), Stop> {
-        self.check_key(key)?;
+        self.check_key(key, Access::WRITE)?;
         self.check_value(value)?;
         let ttl = time_to_live(ttl_ms)?;
         let value = crate::store::value(value);
         Ok(self.transaction()?.set(key, value, ttl).await?)
     }
 
-    /// Deletes a key; answers whether it was there.
+    /// Deletes a key; answers whether it was there, so it is a read, too.
     pub async fn kv_delete(&mut self, key: &[u8]) -> Result<bool, Stop> {
-        self.check_key(key)?;
+        self.check_key(key, Access::BOTH)?;
         Ok(self.transaction()?.delete(key).await?)
     }
 
     /// Adds to a number; `None` where there is none, or where the sum does not fit.
     pub async fn kv_incr(&mut self, key: &[u8], delta: i64) -> Result<Option<i64>, Stop> {
-        self.check_key(key)?;
+        self.check_key(key, Access::BOTH)?;
         match self.transaction()?.incr(key, delta).await {
             Ok(sum) => Ok(Some(sum)),
             Err(TransactionError::NotANumber(_)) => Ok(None),
@@ -270,6 +280,8 @@ impl<S: Snapshot> Call<S> {
     }
 
     /// The value that the key had before the request. A `call` has none: its key is a name.
+    ///
+    /// No grant is needed: the key is the request's, and the hook's own filter says which keys those are.
     pub async fn request_previous(&mut self) -> Result<Option<Live>, Stop> {
         let view = self.view()?;
         if view.command == HookCommand::Call {
@@ -335,7 +347,15 @@ impl<S: Snapshot> Call<S> {
         }
     }
 
-    fn check_key(&self, key: &[u8]) -> Result<(), Stop> {
+    /// Refuses to scan keys that the module may not read.
+    pub(super) fn check_scan(&self, start: &[u8], end: &[u8]) -> Result<(), Stop> {
+        match &self.module.granted {
+            None => Ok(()),
+            Some(granted) => granted.check_scan(start, end),
+        }
+    }
+
+    fn check_key(&self, key: &[u8], access: Access) -> Result<(), Stop> {
         self.check_running()?;
         let (length, limit) = (key.len(), self.max_key_bytes);
         if length == 0 {
@@ -344,6 +364,34 @@ impl<S: Snapshot> Call<S> {
         if length > limit {
             let message = format!("key of {length} bytes exceeds the limit of {limit}");
             return Err(Stop::Failed(ErrorCode::TooLarge, message));
+        }
+        match &self.module.granted {
+            None => Ok(()),
+            Some(granted) => access.check(granted, key),
+        }
+    }
+}
+
+impl Access {
+    const READ: Self = Self {
+        reads: true,
+        writes: false,
+    };
+    const WRITE: Self = Self {
+        reads: false,
+        writes: true,
+    };
+    const BOTH: Self = Self {
+        reads: true,
+        writes: true,
+    };
+
+    fn check(self, granted: &Granted, key: &[u8]) -> Result<(), Stop> {
+        if self.reads {
+            granted.check_read(key)?;
+        }
+        if self.writes {
+            granted.check_write(key)?;
         }
         Ok(())
     }

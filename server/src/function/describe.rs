@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use luge_protocol::{
-    HookCommand, HookDescription, HookOverride, OnFailure, Phase, ProcedureDescription,
+    Grant, HookCommand, HookDescription, HookOverride, OnFailure, Phase, ProcedureDescription,
 };
 use serde::Deserialize;
 
 use super::Exports;
+use super::grant;
 
 /// The most functions that a module may offer. Each request looks through the hooks of its command.
 const MAX_FUNCTIONS: usize = 256;
@@ -27,6 +28,8 @@ pub struct Description {
     pub procedures: Vec<ProcedureDescription>,
     /// Its hooks.
     pub hooks: Vec<HookDescription>,
+    /// The keys that its functions may use; `None` is every key.
+    pub grant: Option<Grant>,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -81,6 +84,30 @@ struct HookLine {
     description: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GrantLine {
+    grant: GrantFields,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct GrantFields {
+    read: Vec<String>,
+    read_hex: Vec<String>,
+    write: Vec<String>,
+    write_hex: Vec<String>,
+}
+
+/// What a push says of what a module says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Changes<'a> {
+    /// What stands in place of what is described of hooks.
+    pub overrides: &'a [HookOverride<'a>],
+    /// What is granted; `None` is all that is asked for.
+    pub grant: Option<&'a Grant>,
+}
+
 /// Reads what a module says of itself, checks it against what it exports, and applies what the push
 /// overrides.
 ///
@@ -89,7 +116,7 @@ struct HookLine {
 pub fn describe(
     described: Described<'_>,
     exports: &Exports,
-    overrides: &[HookOverride<'_>],
+    changes: Changes<'_>,
     max_key_bytes: usize,
 ) -> Result<Description, DescribeError> {
     let mut description = match described {
@@ -104,12 +131,13 @@ pub fn describe(
     }
     description.warnings.truncate(MAX_FUNCTIONS);
     check_exports(&description, exports)?;
-    for change in overrides {
+    for change in changes.overrides {
         apply_override(&mut description.hooks, change)?;
     }
     for hook in &description.hooks {
         check_filter(hook, max_key_bytes)?;
     }
+    description.grant = grant::settle(description.grant, changes.grant, max_key_bytes)?;
     warn(&mut description);
     description
         .procedures
@@ -203,8 +231,13 @@ fn read_line(line: &str, description: &mut Description) -> Result<(), String> {
         });
     } else if has("hook") {
         description.hooks.push(read_hook(parse(line)?)?);
+    } else if has("grant") {
+        let line: GrantLine = parse(line)?;
+        grant::add(&mut description.grant, read_grant(line.grant)?);
     } else {
-        return Err("it should have a field \"module\", \"procedure\" or \"hook\"".to_owned());
+        return Err(
+            "it should have a field \"module\", \"procedure\", \"hook\" or \"grant\"".to_owned(),
+        );
     }
     Ok(())
 }
@@ -230,7 +263,7 @@ fn read_hook(line: HookLine) -> Result<HookDescription, String> {
     let prefix = match (line.prefix, line.prefix_hex) {
         (Some(_), Some(_)) => return Err("it has both a prefix and a prefix_hex".to_owned()),
         (Some(prefix), None) => Bytes::from(prefix),
-        (None, Some(hex)) => decode_hex(&hex)?,
+        (None, Some(hex)) => decode_hex("prefix_hex", &hex)?,
         (None, None) => Bytes::new(),
     };
     Ok(HookDescription {
@@ -244,8 +277,20 @@ fn read_hook(line: HookLine) -> Result<HookDescription, String> {
     })
 }
 
-fn decode_hex(text: &str) -> Result<Bytes, String> {
-    let wrong = || format!("the prefix_hex \"{text}\" is not pairs of hexadecimal digits");
+fn read_grant(fields: GrantFields) -> Result<Grant, String> {
+    let read = |field, texts: Vec<String>, digits: Vec<String>| {
+        let texts = texts.into_iter().map(|text| Ok(Bytes::from(text)));
+        let digits = digits.iter().map(|digits| decode_hex(field, digits));
+        texts.chain(digits).collect::<Result<Vec<_>, String>>()
+    };
+    Ok(Grant {
+        read: read("read_hex", fields.read, fields.read_hex)?,
+        write: read("write_hex", fields.write, fields.write_hex)?,
+    })
+}
+
+fn decode_hex(field: &str, text: &str) -> Result<Bytes, String> {
+    let wrong = || format!("the {field} \"{text}\" is not pairs of hexadecimal digits");
     if !text.len().is_multiple_of(2) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(wrong());
     }

@@ -7,6 +7,7 @@
 mod call;
 mod describe;
 mod gate;
+mod grant;
 mod limits;
 mod log;
 mod registry;
@@ -24,8 +25,9 @@ use luge_protocol::ErrorCode;
 use crate::store::Snapshot;
 
 pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop, time_to_live};
-pub use describe::{DescribeError, Described, Description, describe};
+pub use describe::{Changes, DescribeError, Described, Description, describe};
 pub use gate::{Crowded, Gate, Place};
+pub use grant::{Granted, MAX_GRANTED_PREFIXES, tidy};
 pub use limits::{CallLimits, Ceilings, LimitError};
 pub use registry::{HookEntry, ModuleEntry, Registered, Registry};
 pub use running::Running;

@@ -41,6 +41,7 @@ impl<S: Snapshot> Call<S> {
             return Err(Stop::trap(format!("unknown flags {flags:#x}")));
         }
         self.transaction()?;
+        self.check_scan(start, end)?;
         let order = if flags & 1 == 1 {
             ScanOrder::Descending
         } else {

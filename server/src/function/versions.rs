@@ -28,6 +28,8 @@ pub struct Version {
     pub procedures: u64,
     /// How many hooks it has.
     pub hooks: u64,
+    /// How many prefixes of keys it was granted; `None` is every key.
+    pub granted: Option<u64>,
     /// What the store keeps of it beside the binary, in bytes.
     pub record_bytes: u64,
 }
@@ -243,6 +245,7 @@ mod tests {
             pushed_ms: 0,
             procedures: 0,
             hooks: 0,
+            granted: None,
             record_bytes: 10,
         }
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use luge_protocol::{
-    Call as CallCommand, Command, Condition, ErrorCode, ErrorReply, HookCommand, LimitsRequest,
-    Options, Reply,
+    Call as CallCommand, Command, Condition, ErrorCode, ErrorReply, Grant, HookCommand,
+    LimitsRequest, Options, Reply,
 };
 use luge_server::config::Config;
 use luge_server::function::{
@@ -587,7 +587,7 @@ fn the_pages_lines_of_a_describer_are_taken() {
             section("## Describers"),
             &["line", "field", "default", "meaning"],
         );
-        assert_eq!(rows.len(), 13);
+        assert_eq!(rows.len(), 16);
         let shortest =
             r#"{"procedure":"transfer"}{"hook":"validate","phase":"request","commands":["set"]}"#
                 .replace("}{", "}\n{");
@@ -597,7 +597,11 @@ fn the_pages_lines_of_a_describer_are_taken() {
         };
         let defaults = serde_json::to_value((&told.procedures[0], &told.hooks[0])).unwrap();
         let mut kind = 0;
-        for row in rows.iter().skip_while(|row| row[0] != "`procedure`") {
+        let described = rows
+            .iter()
+            .skip_while(|row| row[0] != "`procedure`")
+            .take_while(|row| row[0] != "`grant`");
+        for row in described {
             kind += usize::from(row[0] == "`hook`");
             let field = row[1].trim_matches('`');
             assert!(
@@ -615,6 +619,16 @@ fn the_pages_lines_of_a_describer_are_taken() {
                 default => assert_eq!(defaults[kind][field].to_string(), default, "{row:?}"),
             }
         }
+        let asking = r#"{"grant":{"read":["a"],"read_hex":["62"],"write":["c"],"write_hex":[]}}"#;
+        let data = asking.replace('"', "\\22");
+        let Ok(Reply::Module(told)) = talk.push(&module(&data, asking.len())).await else {
+            panic!("a grant is refused");
+        };
+        let expected = Grant {
+            read: vec!["a".into(), "b".into()],
+            write: vec!["c".into()],
+        };
+        assert_eq!(told.grant, Some(expected));
     });
 }
 

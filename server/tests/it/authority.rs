@@ -73,6 +73,7 @@ fn example(name: &str, user: &str) -> Command<'static> {
             overrides: None,
             inactive: None,
             dry_run: None,
+            grant: None,
         }),
         "module.show" => Command::ModuleShow(ModuleShow {
             name: "m".into(),

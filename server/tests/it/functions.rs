@@ -524,7 +524,7 @@ fn describers_that_lie_are_refused() {
         ),
         (
             r#"{"something": 1}"#,
-            "it should have a field \"module\", \"procedure\" or \"hook\"",
+            "it should have a field \"module\", \"procedure\", \"hook\" or \"grant\"",
         ),
         (
             r#"{"procedure": "run"}\0a{"procedure": "run"}"#,

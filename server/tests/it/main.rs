@@ -27,6 +27,7 @@ mod durability;
 /// Procedures, limits, traps and describers.
 mod functions;
 /// The example modules, as they are built.
+mod grants;
 mod guests;
 /// How far back snapshots can be read.
 mod history;

@@ -345,3 +345,69 @@ fn what_is_told_of_modules_waits_for_the_commit_that_made_it_so() {
         assert_eq!(gate("module.list").await, removed);
     });
 }
+
+/// Builds before grants kept records of format 2, without what a module was granted. Those before it
+/// refuse what has a grant, since they would pass over it.
+#[test]
+fn a_record_without_a_grant_is_loaded_with_every_key_and_a_later_format_is_refused() {
+    runtime().block_on(async {
+        for (format, expected) in [
+            (2, Ok("twotwotwo")),
+            (4, Err("has format 4, and not 2 or 3")),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open_embedded(folder.path(), clock());
+            let mut talk = Talk::new(store, &config(), clock()).await;
+            requests(&mut talk, &["module.push m two"]).await;
+            let store = &talk.core.store;
+            let snapshot = store.begin(ReadPoint::Newest).await.unwrap();
+            let range = Keyspace::Modules.range(b"\x01", b"\x03");
+            let limit = PageLimit {
+                rows: 10,
+                bytes: usize::MAX,
+            };
+            let page = snapshot.scan(&range, false, false, limit).await.unwrap();
+            assert_eq!(page.rows.len(), 2);
+            let writes = page.rows.into_iter().map(|(key, entry)| {
+                let mut record = entry.value.to_vec();
+                let mut replace = |old: &[u8], new: &[u8]| {
+                    let at = record.windows(old.len()).position(|it| it == old);
+                    if let Some(at) = at {
+                        record[at..at + new.len()].copy_from_slice(new);
+                    }
+                    at.is_some()
+                };
+                assert!(replace(
+                    b"\xa6format\x03",
+                    &[b"\xa6format", &[format][..]].concat()
+                ));
+                // A name that is not known is passed over, and `grant` is not there.
+                assert_eq!(replace(b"\xa5grant\xc0", b"\xa5GRANT\xc0"), key.len() > 4);
+                let value = record.into();
+                let expires_ms = 0;
+                (key, Write::Put { value, expires_ms })
+            });
+            let commit = Commit {
+                writes: writes.collect(),
+                durable: true,
+                ..Commit::default()
+            };
+            store.commit(snapshot, commit).await.unwrap();
+            let loaded = luge_server::session::load_modules(&talk.core).await;
+            match expected {
+                Ok(answer) => {
+                    loaded.unwrap();
+                    let Ok(Reply::Call(said)) = talk.request("call m.say").await else {
+                        panic!("it is called")
+                    };
+                    assert_eq!(said.0, answer);
+                }
+                Err(reason) => {
+                    let error = loaded.unwrap_err().to_string();
+                    assert!(error.contains(reason), "{error}");
+                }
+            }
+            talk.core.store.close().await.unwrap();
+        }
+    });
+}

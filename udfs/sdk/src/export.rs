@@ -26,6 +26,23 @@ pub trait Function {
     fn run() -> i32;
 }
 
+/// What a module says of itself, behind a type that `module!` makes.
+pub trait Module {
+    /// What its describer writes.
+    const METADATA: &'static str;
+    /// The keys that it asks for; nothing means every key.
+    const GRANT: Option<Grant>;
+}
+
+/// The keys that a module asks for, by their prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Those that it reads.
+    pub read: &'static [&'static [u8]],
+    /// Those that it writes.
+    pub write: &'static [&'static [u8]],
+}
+
 /// A procedure or a hook.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {

@@ -107,7 +107,13 @@ pub use luge_udf_macros::procedure;
 /// becomes the hook's description.
 pub use luge_udf_macros::hook;
 
-/// Describes the module: `module! { release = "1.2.0", description = "…" }`.
+/// Describes the module: `module! { release = "1.2.0", description = "…", read = ["user:"], write = ["user:"] }`.
 ///
-/// Both are optional; the release is the package's version without it. At most once in a module.
+/// All are optional; the release is the package's version without it. At most once in a module.
+///
+/// `read` and `write` ask for the keys that the module's functions use, by prefixes: texts, or bytes as `b"\xff"`.
+/// With one of them nothing else may be read or written, and an access outside of them ends the call with
+/// `forbidden`; without both, the module asks for every key. Deleting and incrementing tell what was there, so they
+/// need both. Whoever pushes the module may grant less. A scan must lie within one prefix: [`kv::prefix`] does where the
+/// prefix is one of them, or begins with one. In tests, [`testing::Host::of`] holds functions to it.
 pub use luge_udf_macros::module;

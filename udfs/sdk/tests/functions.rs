@@ -472,3 +472,66 @@ struct Borrowed<'a> {
 fn join(pair: Borrowed<'_>) -> String {
     [pair.left, pair.right].concat()
 }
+
+mod granted {
+    luge_udf::module! { read = ["user:", "both:", b"\xff"], write = ["both:"] }
+}
+
+#[procedure]
+fn get(key: String) {
+    kv::get(key);
+}
+
+#[procedure]
+fn put(key: String) {
+    kv::set(key, "x");
+}
+
+#[procedure]
+fn remove(key: String) {
+    kv::delete(key);
+}
+
+#[procedure]
+fn list(prefix: String) -> usize {
+    kv::prefix(prefix).entries().count()
+}
+
+#[test]
+fn a_grant_holds_functions_to_their_keys() {
+    let mut host = Host::of::<granted::module>();
+    host.set("secret", "is prepared by the test");
+    let runs = |outcome: Outcome| match outcome {
+        Outcome::Trapped(reason) => {
+            assert!(reason.contains("forbidden"), "{reason}");
+            false
+        }
+        Outcome::Done(_) => true,
+        other => panic!("{other:?}"),
+    };
+    assert!(runs(host.call::<get>("user:1")));
+    assert!(!runs(host.call::<get>("secret")));
+    assert!(runs(host.call::<put>("both:1")));
+    assert!(!runs(host.call::<put>("user:1")));
+    assert!(runs(host.call::<remove>("both:1")));
+    assert!(!runs(host.call::<remove>("user:1")));
+    assert!(runs(host.call::<list>("user:1")));
+    assert!(!runs(host.call::<list>("us")));
+    let mut host = Host::of::<module>();
+    assert!(runs(host.call::<put>("secret")));
+    let mut host = Host::new().with_grant(&["a"], &[]);
+    assert!(runs(host.call::<get>("a")));
+    assert!(!runs(host.call::<put>("a")));
+}
+
+#[test]
+fn a_module_says_what_it_asks_for() {
+    use luge_udf::export::Module;
+    let line = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let lines: Vec<&str> = granted::module::METADATA.lines().collect();
+    let expected = json!({"grant": {
+        "read": ["user:", "both:"], "read_hex": ["ff"], "write": ["both:"],
+    }});
+    assert_eq!(line(lines[1]), expected);
+    assert_eq!(module::METADATA.lines().count(), 1);
+}

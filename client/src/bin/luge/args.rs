@@ -313,10 +313,21 @@ pub(crate) struct Push {
     /// The one hook that --prefix, --order and --on-failure are for [default: all of the module]
     #[arg(long, value_name = "NAME", requires = "changes")]
     pub(crate) hook: Option<String>,
+    /// A prefix of keys that the module's functions may read, of those that it asks for; may be given more than
+    /// once. With any of --grant-read and --grant-write, nothing is granted but what they name [default: all
+    /// that it asks for, which is every key where it asks for none]
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) grant_read: Vec<OsString>,
+    /// The same for keys that they may write
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) grant_write: Vec<OsString>,
+    /// Grant no key at all
+    #[arg(long, conflicts_with_all = ["grant_read", "grant_write"])]
+    pub(crate) grant_none: bool,
     /// Keep the version without putting it in force; `module activate` does that later
     #[arg(long)]
     pub(crate) inactive: bool,
-    /// Check the module and print what the push would do: exports, hooks and what they filter; change nothing
+    /// Check the module and print what the push would do: exports, grants, hooks and what they filter; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

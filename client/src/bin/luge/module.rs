@@ -1,12 +1,14 @@
 //! The commands on modules.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::Bytes;
 use luge_client::{
-    Client, Error, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription, OnFailure,
-    Phase, ProcedureDescription, PushOptions,
+    Client, Error, Grant, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription,
+    OnFailure, Phase, ProcedureDescription, PushOptions,
 };
 use serde_json::{Value, json};
 
@@ -83,11 +85,17 @@ async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Fai
         order: arguments.order,
         on_failure: arguments.on_failure.map(OnFailure::from),
     };
+    let grant = granted(
+        arguments.grant_read,
+        arguments.grant_write,
+        arguments.grant_none,
+    );
     let unchanged = change == HookOverride::default();
     let options = PushOptions {
         config: arguments.config.into_iter().collect(),
         limits,
         overrides: if unchanged { vec![] } else { vec![change] },
+        grant,
         inactive: arguments.inactive,
         dry_run: arguments.dry_run,
     };
@@ -96,6 +104,19 @@ async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Fai
         // The library has the bytes, and not where they are from.
         Error::Wat(message) => Error::Wat(message.replace("<anon>", &file)).into(),
         error => error.into(),
+    })
+}
+
+/// What is granted where the command says so: all of what it names, and nothing else.
+fn granted(read: Vec<OsString>, write: Vec<OsString>, is_none: bool) -> Option<Grant> {
+    let prefixes = |prefixes: Vec<OsString>| {
+        let bytes = prefixes.into_iter().map(OsString::into_encoded_bytes);
+        bytes.map(Into::into).collect::<Vec<_>>()
+    };
+    let is_said = is_none || !read.is_empty() || !write.is_empty();
+    is_said.then(|| Grant {
+        read: prefixes(read),
+        write: prefixes(write),
     })
 }
 
@@ -141,6 +162,7 @@ fn description(module: &ModuleDescription) -> String {
     for (key, value) in &module.config {
         lines.push(format!("  config     {}={}", plain(key), plain(value)));
     }
+    lines.extend(module.grant.as_ref().map(grant_line));
     lines.extend(module.procedures.iter().map(|each| procedure(module, each)));
     lines.extend(module.hooks.iter().map(hook));
     let exports = module.change.iter().flat_map(|change| &change.exports);
@@ -192,6 +214,27 @@ fn limits_line(limits: &LimitsRequest) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+fn grant_line(grant: &Grant) -> String {
+    let keys = |prefixes: &[Bytes]| match prefixes {
+        [] => "no key".to_owned(),
+        prefixes => prefixes
+            .iter()
+            .map(|it| keys_of(it))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let (read, write) = (keys(&grant.read), keys(&grant.write));
+    format!("  grant      read {read}; write {write}")
+}
+
+/// The keys that begin with a prefix.
+fn keys_of(prefix: &[u8]) -> String {
+    match prefix.is_empty() {
+        true => "every key".to_owned(),
+        false => format!("keys \"{}…\"", escape_for_line(prefix)),
+    }
+}
+
 fn procedure(module: &ModuleDescription, procedure: &ProcedureDescription) -> String {
     let mut line = format!(
         "  procedure  {}.{}",
@@ -210,10 +253,7 @@ fn hook(hook: &HookDescription) -> String {
         Phase::Request => "before",
         Phase::Response => "after",
     };
-    let keys = match hook.prefix.is_empty() {
-        true => "every key".to_owned(),
-        false => format!("keys \"{}…\"", escape_for_line(&hook.prefix)),
-    };
+    let keys = keys_of(&hook.prefix);
     let line = format!(
         "  hook       {} {place} {} of {keys}, order {}, on failure {}",
         plain(&hook.hook),
@@ -259,6 +299,7 @@ fn document(module: &ModuleDescription) -> Value {
         "hooks": hooks,
         "config": module.config,
         "limits": serde_json::to_value(&module.limits).unwrap_or_default(),
+        "grant": module.grant.as_ref().map(grant_document),
         "warnings": module.warnings,
     });
     if let (Some(change), Value::Object(fields)) = (&module.change, &mut document) {
@@ -266,6 +307,13 @@ fn document(module: &ModuleDescription) -> Value {
         fields.insert("change".to_owned(), change);
     }
     document
+}
+
+fn grant_document(grant: &Grant) -> Value {
+    let prefixes = |prefixes: &[Bytes]| -> Vec<Value> {
+        prefixes.iter().map(|it| json::from_bytes(it)).collect()
+    };
+    json!({ "read": prefixes(&grant.read), "write": prefixes(&grant.write) })
 }
 
 /// By hand, because serde would write the prefix as a list of numbers.
@@ -318,6 +366,10 @@ mod tests {
                 memory_bytes: Some(16 << 20),
                 ..LimitsRequest::default()
             },
+            grant: Some(Grant {
+                read: vec![b"user:"[..].into(), b"\x00"[..].into()],
+                write: vec![],
+            }),
             warnings: vec!["validate fails open".to_owned()],
             change: None,
         }
@@ -331,6 +383,7 @@ checks version 2, release 1.0
   2KiB, pushed 1970-01-01 00:00:00 UTC, sha256 ab12
   limits     fuel 1000, memory 16MiB
   config     mode=strict
+  grant      read keys \"user:…\", keys \"\\x00…\"; write no key
   procedure  checks.count, read-only: counts users
   hook       validate before set, del of keys \"user:…\", order -5, on failure continue
   warning    validate fails open";
@@ -343,6 +396,7 @@ checks version 2, release 1.0
         assert_eq!(document["hooks"][0]["prefix"], "user:");
         assert_eq!(document["hooks"][0]["phase"], "request");
         assert_eq!(document["limits"]["fuel"], 1000);
+        assert_eq!(document["grant"]["read"][0], "user:");
         assert_eq!(document["procedures"][0]["read_only"], true);
     }
 

@@ -53,12 +53,13 @@ fn activity(module: &ModuleDescription) -> String {
 
 /// One line a version below a heading, the columns aligned.
 pub(crate) fn table(modules: &[ModuleSummary]) -> Vec<String> {
-    const HEADING: [&str; 8] = [
+    const HEADING: [&str; 9] = [
         "NAME",
         "VERSION",
         "STATE",
         "PROCEDURES",
         "HOOKS",
+        "KEYS",
         "SIZE",
         "PUSHED",
         "SHA256",
@@ -76,13 +77,14 @@ pub(crate) fn table(modules: &[ModuleSummary]) -> Vec<String> {
     rows.iter().map(|row| aligned(row, &widths)).collect()
 }
 
-fn row(module: &ModuleSummary, version: &VersionSummary) -> [String; 8] {
+fn row(module: &ModuleSummary, version: &VersionSummary) -> [String; 9] {
     [
         plain(&module.name),
         version.version.to_string(),
         place(module, version.version).to_owned(),
         version.procedures.to_string(),
         version.hooks.to_string(),
+        keys(version.granted),
         show_bytes(version.size),
         show_moment(version.pushed_ms),
         plain(&version.sha256)
@@ -90,6 +92,16 @@ fn row(module: &ModuleSummary, version: &VersionSummary) -> [String; 8] {
             .take(SHOWN_HASH_DIGITS)
             .collect(),
     ]
+}
+
+/// Which keys a version may use, in a word.
+fn keys(granted: Option<u64>) -> String {
+    match granted {
+        None => "all".to_owned(),
+        Some(0) => "none".to_owned(),
+        Some(1) => "1 prefix".to_owned(),
+        Some(count) => format!("{count} prefixes"),
+    }
 }
 
 /// What a version is to its module.
@@ -132,6 +144,7 @@ fn version_document(version: &VersionSummary) -> Value {
         "pushed_ms": version.pushed_ms,
         "procedures": version.procedures,
         "hooks": version.hooks,
+        "granted": version.granted,
     })
 }
 
@@ -148,6 +161,7 @@ mod tests {
             pushed_ms: 0,
             procedures: 0,
             hooks: 12,
+            granted: version.checked_sub(9),
         };
         let module = ModuleSummary {
             name: "a-longer-name".to_owned(),
@@ -157,10 +171,10 @@ mod tests {
             versions: vec![version(8), version(9), version(10)],
         };
         let expected = [
-            "NAME           VERSION  STATE     PROCEDURES  HOOKS  SIZE  PUSHED                   SHA256",
-            "a-longer-name  8        -         0           12     100B  1970-01-01 00:00:00 UTC  abababababab",
-            "a-longer-name  9        active    0           12     100B  1970-01-01 00:00:00 UTC  abababababab",
-            "a-longer-name  10       rollback  0           12     100B  1970-01-01 00:00:00 UTC  abababababab",
+            "NAME           VERSION  STATE     PROCEDURES  HOOKS  KEYS      SIZE  PUSHED                   SHA256",
+            "a-longer-name  8        -         0           12     all       100B  1970-01-01 00:00:00 UTC  abababababab",
+            "a-longer-name  9        active    0           12     none      100B  1970-01-01 00:00:00 UTC  abababababab",
+            "a-longer-name  10       rollback  0           12     1 prefix  100B  1970-01-01 00:00:00 UTC  abababababab",
         ];
         assert_eq!(table(&[module]), expected);
     }

@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use super::super::Core;
 use super::records::{context, encode, hex};
 use crate::function::{
-    Budget, Call, CallLimits, Candidate, Described, Description, Exports, Hash, ModuleContext,
-    Registered, RequestContext, Runtime, Stage, describe,
+    Budget, Call, CallLimits, Candidate, Changes, Described, Description, Exports, Hash,
+    ModuleContext, Registered, RequestContext, Runtime, Stage, describe, tidy,
 };
 use crate::store::Store;
 
@@ -48,16 +48,28 @@ pub(super) fn check<S: Store, R: Runtime<S::Snapshot>>(
         .ceilings
         .resolve(&asked)
         .map_err(|error| ErrorReply::new(ErrorCode::InvalidModule, error.to_string()))?;
-    let settings = (
-        push.config.clone().unwrap_or_default(),
-        &limits,
-        push.overrides.as_deref().unwrap_or_default(),
-    );
+    let settings = settings(push, &limits)?;
     Ok(Asked {
-        settings: Sha256::digest(encode(&settings)?).into(),
+        settings: Sha256::digest(settings).into(),
         sha256: Sha256::digest(&push.wasm[..]).into(),
         limits,
     })
+}
+
+/// The settings of a push, as bytes that no other settings have.
+fn settings(push: &ModulePush<'_>, limits: &CallLimits) -> Result<Vec<u8>, ErrorReply> {
+    let settings = (
+        push.config.clone().unwrap_or_default(),
+        limits,
+        push.overrides.as_deref().unwrap_or_default(),
+    );
+    let mut settings = encode(&settings)?.to_vec();
+    // What was not asked for adds nothing, so that versions are found again that were pushed before it
+    // could be asked for.
+    if let Some(grant) = &push.grant {
+        settings.extend_from_slice(&encode(&tidy(grant))?);
+    }
+    Ok(settings)
 }
 
 /// Compiles and describes a module under the number that it would get, and stores nothing.
@@ -91,18 +103,21 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
         hooks: Vec::new(),
         config: push.config.clone().unwrap_or_default(),
         limits: limits.told(),
+        grant: None,
         warnings: Vec::new(),
         change: None,
     };
-    let context = Arc::new(context(&description, asked.sha256));
-    let offered = ask(core, push, &module, &limits, &context)
+    let describing = Arc::new(context(&description, asked.sha256));
+    let offered = ask(core, push, &module, &limits, &describing)
         .await
         .map_err(invalid)?;
     description.release = offered.release;
     description.description = offered.description;
     description.procedures = offered.procedures;
     description.hooks = offered.hooks;
+    description.grant = offered.grant;
     description.warnings = offered.warnings;
+    let context = Arc::new(context(&description, asked.sha256));
     Ok(Prepared {
         exports: told_exports(core.runtime.exports(&module)),
         registered: Registered {
@@ -191,11 +206,14 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
     } else {
         Described::Lines(&lines)
     };
-    let overrides = push.overrides.as_deref().unwrap_or_default();
+    let changes = Changes {
+        overrides: push.overrides.as_deref().unwrap_or_default(),
+        grant: push.grant.as_ref(),
+    };
     describe(
         described,
         exports,
-        overrides,
+        changes,
         core.settings.command.max_key_bytes,
     )
     .map_err(|error| error.to_string())

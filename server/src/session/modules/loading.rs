@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::super::Core;
 use super::records::{
-    Change, MODULES, ModuleRecord, RECORD_FORMAT, VersionRecord, binary_key, context, encode, hex,
-    module_key, store, version_key, version_prefix,
+    Change, FORMAT_WITHOUT_GRANTS, MODULES, ModuleRecord, RECORD_FORMAT, VersionRecord, binary_key,
+    context, encode, hex, module_key, store, version_key, version_prefix,
 };
 use crate::function::{
     CallLimits, Candidate, Hash, ModuleEntry, Registered, Registry, Runtime, Version, Versions,
@@ -228,6 +228,10 @@ pub(super) fn summary(
         pushed_ms: description.pushed_ms,
         procedures: description.procedures.len() as u64,
         hooks: description.hooks.len() as u64,
+        granted: description
+            .grant
+            .as_ref()
+            .map(|it| (it.read.len() + it.write.len()) as u64),
         record_bytes: record_bytes as u64,
     })
 }
@@ -250,10 +254,10 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
 }
 
 fn check_format(format: u32) -> Result<(), String> {
-    match format == RECORD_FORMAT {
+    match (FORMAT_WITHOUT_GRANTS..=RECORD_FORMAT).contains(&format) {
         true => Ok(()),
         false => Err(format!(
-            "its record has format {format}, and not {RECORD_FORMAT}"
+            "its record has format {format}, and not {FORMAT_WITHOUT_GRANTS} or {RECORD_FORMAT}"
         )),
     }
 }

@@ -237,6 +237,7 @@ fn summary<M>(name: &str, entry: &ModuleEntry<M>) -> ModuleSummary {
         pushed_ms: it.pushed_ms,
         procedures: it.procedures,
         hooks: it.hooks,
+        granted: it.granted,
     };
     ModuleSummary {
         name: name.to_owned(),

@@ -18,13 +18,18 @@ use serde::{Deserialize, Serialize};
 use super::super::{Core, refusal};
 use crate::bugs::{Bug, is_seeded};
 use crate::function::{
-    CallLimits, Hash, ModuleContext, ModuleEntry, Registered, Registry, Runtime, Version, Versions,
+    CallLimits, Granted, Hash, ModuleContext, ModuleEntry, Registered, Registry, Runtime, Version,
+    Versions,
 };
 use crate::store::{CommitOutcome, ReadPoint, Sequence, Store, StoreError};
 use crate::transaction::{Keyspace, Transaction};
 
 /// The form of the records that are written.
-pub(super) const RECORD_FORMAT: u32 = 2;
+pub(super) const RECORD_FORMAT: u32 = 3;
+
+/// The form before: the same without what a module was granted, which then is every key. A release that
+/// knows nothing of grants must not take a record that has one.
+pub(super) const FORMAT_WITHOUT_GRANTS: u32 = 2;
 
 /// What the store keeps of a module beside its versions.
 #[derive(Serialize, Deserialize)]
@@ -161,6 +166,7 @@ pub(super) fn context(description: &ModuleDescription, seed: Hash) -> ModuleCont
         version: description.version,
         config: description.config.clone(),
         pushed_ms: description.pushed_ms,
+        granted: description.grant.as_ref().map(Granted::new),
         seed,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use luge_protocol::{
     Batch, Call, CallsKill, ChangeKind, Check, Command, Condition, Del, ErrorReply, Exists, Expire,
-    Found, Get, Hello, HookOverride, Incr, Key, LimitsRequest, Mget, ModuleActivate,
+    Found, Get, Grant, Hello, HookOverride, Incr, Key, LimitsRequest, Mget, ModuleActivate,
     ModuleDescription, ModuleName, ModuleOutcome, ModulePush, ModuleShow, ModuleSummary,
     NoArguments, Operation, OperationReply, Persist, Range, Reply, RunningCall, Scan, Set, Stop,
     Ttl, Value, Watch, WatchEvent,
@@ -121,6 +121,20 @@ fn push(words: &Words<'_>) -> Command<'static> {
         overrides: prefix.map(|prefix| vec![prefix]),
         inactive: words.has("inactive").then_some(true),
         dry_run: words.has("dry-run").then_some(true),
+        grant: grant(words),
+    })
+}
+
+/// `--read PREFIX…` and `--write PREFIX…`.
+fn grant(words: &Words<'_>) -> Option<Grant> {
+    let prefixes = |name| {
+        let given = words.option(name).into_iter().flatten();
+        given.map(|it| key(it).0.into_owned().into()).collect()
+    };
+    let is_said = words.has("read") || words.has("write");
+    is_said.then(|| Grant {
+        read: prefixes("read"),
+        write: prefixes("write"),
     })
 }
 

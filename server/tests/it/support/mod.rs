@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use luge_protocol::{
-    Command, ErrorReply, HookOverride, LimitsRequest, ModulePush, Options, Reply, Request,
+    Command, ErrorReply, Grant, HookOverride, LimitsRequest, ModulePush, Options, Reply, Request,
 };
 use luge_server::config::Config;
 use luge_server::function::Identity;
@@ -94,6 +94,7 @@ pub(crate) struct Push {
     pub(crate) config: Option<BTreeMap<String, String>>,
     pub(crate) limits: Option<LimitsRequest>,
     pub(crate) overrides: Option<Vec<HookOverride<'static>>>,
+    pub(crate) grant: Option<Grant>,
 }
 
 impl Push {
@@ -376,6 +377,7 @@ impl<S: Store> Talk<S> {
             overrides: push.overrides.clone(),
             inactive: None,
             dry_run: None,
+            grant: push.grant.clone(),
         });
         self.ask("", command, Options::default()).await
     }

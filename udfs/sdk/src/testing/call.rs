@@ -9,6 +9,7 @@ use crate::export::Command;
 use crate::hook::{Condition, Status};
 use crate::log::Level;
 
+use super::grant::Granted;
 use super::store::{Range, Transaction};
 
 /// What [`crate::context`] tells a function; empty texts are absent.
@@ -83,6 +84,8 @@ pub(super) struct Call {
     pub(super) transaction: Transaction,
     pub(super) input: Vec<u8>,
     pub(super) output: Vec<u8>,
+    /// The keys that it may use; nothing means every key.
+    pub(super) grant: Option<Granted>,
     pub(super) config: BTreeMap<String, Vec<u8>>,
     pub(super) context: Context,
     pub(super) random: u64,
@@ -105,6 +108,7 @@ impl Call {
             transaction,
             input: Vec::new(),
             output: Vec::new(),
+            grant: None,
             config: BTreeMap::new(),
             context: Context::default(),
             random: 0,

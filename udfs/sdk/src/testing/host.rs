@@ -5,6 +5,7 @@ use crate::log::Level;
 use crate::{decimal, raw};
 
 use super::call::{Call, Phase, RequestState, ResponseState, Scan, current, trap};
+use super::grant::Granted;
 use super::store::Range;
 
 /// The server's defaults.
@@ -21,7 +22,7 @@ pub(crate) fn output_write(bytes: &[u8]) {
 
 pub(crate) fn kv_get(key: &[u8], offset: u32, buffer: &mut [u8]) -> i64 {
     current("kv_get", |call| {
-        check_key("kv_get", key);
+        check_read("kv_get", call, key);
         let value = call
             .transaction
             .get(key)
@@ -41,6 +42,7 @@ pub(crate) fn kv_set(key: &[u8], value: &[u8], ttl_ms: i64) {
 
 pub(crate) fn kv_delete(key: &[u8]) -> i32 {
     current("kv_delete", |call| {
+        check_read("kv_delete", call, key);
         check_write("kv_delete", call, key);
         i32::from(call.transaction.delete(key))
     })
@@ -48,6 +50,7 @@ pub(crate) fn kv_delete(key: &[u8]) -> i32 {
 
 pub(crate) fn kv_incr(key: &[u8], delta: i64, out: &mut [u8; 8]) -> i32 {
     current("kv_incr", |call| {
+        check_read("kv_incr", call, key);
         check_write("kv_incr", call, key);
         let number = match call.transaction.get(key) {
             Some(entry) => decimal::parse(&entry.value),
@@ -65,14 +68,14 @@ pub(crate) fn kv_incr(key: &[u8], delta: i64, out: &mut [u8; 8]) -> i32 {
 
 pub(crate) fn kv_ttl(key: &[u8]) -> i64 {
     current("kv_ttl", |call| {
-        check_key("kv_ttl", key);
+        check_read("kv_ttl", call, key);
         call.transaction.ttl_ms(key)
     })
 }
 
 pub(crate) fn kv_version(key: &[u8]) -> i64 {
     current("kv_version", |call| {
-        check_key("kv_version", key);
+        check_read("kv_version", call, key);
         call.transaction.get(key).map_or(0, |entry| entry.version)
     })
 }
@@ -81,6 +84,16 @@ pub(crate) fn kv_scan(start: &[u8], end: &[u8], limit: u32, flags: u32) -> i32 {
     current("kv_scan", |call| {
         if flags & !(raw::REVERSE | raw::KEYS_ONLY) != 0 {
             trap("kv_scan", "unknown flag");
+        }
+        if call
+            .grant
+            .as_ref()
+            .is_some_and(|grant| !grant.may_scan(start, end))
+        {
+            trap(
+                "kv_scan",
+                "forbidden: the range lies in no prefix that may be read",
+            );
         }
         if call.scans.len() >= raw::MAX_OPEN_SCANS as usize {
             trap("kv_scan", "too many open scans, at most 16");
@@ -384,6 +397,22 @@ fn check_write(function: &str, call: &Call, key: &[u8]) {
         trap(function, "forbidden: the procedure is read-only");
     }
     check_key(function, key);
+    if let Some(grant) = call.grant.as_ref().filter(|it| !it.may_write(key)) {
+        forbidden(function, "write", key, grant);
+    }
+}
+
+fn check_read(function: &str, call: &Call, key: &[u8]) {
+    check_key(function, key);
+    if let Some(grant) = call.grant.as_ref().filter(|it| !it.may_read(key)) {
+        forbidden(function, "read", key, grant);
+    }
+}
+
+fn forbidden(function: &str, access: &str, key: &[u8], grant: &Granted) -> ! {
+    let key = key.escape_ascii();
+    let reason = format!("forbidden: the module may not {access} the key \"{key}\", by {grant:?}");
+    trap(function, &reason)
 }
 
 fn check_key(function: &str, key: &[u8]) {

@@ -37,6 +37,7 @@
 
 mod call;
 mod exchange;
+mod grant;
 pub(crate) mod host;
 mod outcome;
 mod store;
@@ -46,11 +47,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::export::{Function, Kind};
+use crate::export::{Function, Kind, Module};
 use crate::log::Level;
 use crate::{kv, message_pack};
 
 use call::{Call, Phase};
+use grant::Granted;
 use store::Store;
 
 pub use call::Context;
@@ -70,6 +72,7 @@ pub struct Host {
     /// From which the next call's random bytes are made.
     pub random_seed: u64,
     store: Store,
+    grant: Option<Granted>,
     config: BTreeMap<String, Vec<u8>>,
     logs: Vec<(Level, String)>,
 }
@@ -89,9 +92,29 @@ impl Host {
             now_ms: 1_700_000_000_000,
             random_seed: 1,
             store: Store::default(),
+            grant: None,
             config: BTreeMap::new(),
             logs: Vec::new(),
         }
+    }
+
+    /// The same, with the keys granted that the module asks for; without a grant functions may use every key.
+    ///
+    /// `module!` makes the type: `Host::of::<module>()`.
+    #[must_use]
+    pub fn of<M: Module>() -> Self {
+        let host = Self::new();
+        match M::GRANT {
+            Some(grant) => host.with_grant(grant.read, grant.write),
+            None => host,
+        }
+    }
+
+    /// The same with these prefixes of keys granted, to read and to write, and no others.
+    #[must_use]
+    pub fn with_grant<P: AsRef<[u8]>>(mut self, read: &[P], write: &[P]) -> Self {
+        self.grant = Some(Granted::new(read, write));
+        self
     }
 
     /// The same with an entry of the configuration.
@@ -217,6 +240,9 @@ impl Host {
 
     fn new_call(&self, phase: Phase) -> Call {
         let mut call = Call::new(phase, self.store.begin(self.now_ms));
+        if phase != Phase::Transaction {
+            call.grant.clone_from(&self.grant);
+        }
         call.config.clone_from(&self.config);
         call.context = self.context.clone();
         call.random = self.random_seed;
