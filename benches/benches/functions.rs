@@ -26,7 +26,8 @@ fn calls(criterion: &mut Criterion) {
     };
     let module = runtime
         .block_on(core.runtime.load(candidate))
-        .expect("it loads");
+        .expect("it loads")
+        .module;
     let context = Arc::new(ModuleContext::default());
     let mut group = criterion.benchmark_group("functions");
     for (name, function, keeps) in [

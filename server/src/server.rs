@@ -24,6 +24,9 @@ use crate::tokens::{self, TokensError};
 use crate::transaction::WriteLimits;
 use crate::udf::{EngineError, EngineOptions, WasmRuntime};
 
+/// Where compiled modules are kept, in the data folder. It may be deleted at any time.
+pub const COMPILED_FOLDER: &str = "compiled";
+
 /// The core that a server runs: the embedded store below, wasmtime beside.
 pub type EmbeddedCore = Core<EmbeddedStore, WasmRuntime<EmbeddedSnapshot>>;
 
@@ -170,7 +173,8 @@ fn open_core(config: &Config, disk: Arc<dyn Disk>) -> Result<EmbeddedCore, Serve
         max_instances: config.max_instances,
         max: ceilings.max.clone(),
         stack_bytes: config.stack_bytes,
-    })?;
+    })?
+    .keeping_compiled_code(config.data.join(COMPILED_FOLDER));
     let mut id = [0; 16];
     id.copy_from_slice(&seed()[..16]);
     let store = EmbeddedStore::open(

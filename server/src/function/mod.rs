@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use luge_protocol::ErrorCode;
+use serde::{Deserialize, Serialize};
 
 use crate::store::Snapshot;
 
@@ -44,6 +45,34 @@ pub struct Candidate<'a> {
     pub wasm: &'a [u8],
     /// The limits of its calls.
     pub limits: &'a CallLimits,
+}
+
+/// What tells a binary's compiled form: the store has it, so that nothing else is ever run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compiled {
+    /// Tells the runtime's release and its settings from others.
+    pub engine: Hash,
+    /// SHA-256 of the compiled form.
+    pub sha256: Hash,
+}
+
+/// A binary's compiled form, to be kept.
+#[derive(Clone, Debug)]
+pub struct Artefact {
+    /// SHA-256 of the binary.
+    pub wasm: Hash,
+    /// What tells the form.
+    pub compiled: Compiled,
+    /// The form.
+    pub bytes: Vec<u8>,
+}
+
+/// A module that was compiled.
+pub struct Loaded<M> {
+    /// The module.
+    pub module: M,
+    /// Its compiled form; `None` where the runtime keeps none.
+    pub artefact: Option<Artefact>,
 }
 
 /// What bounds one call.
@@ -107,7 +136,25 @@ pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
     fn load(
         &self,
         candidate: Candidate<'_>,
-    ) -> impl Future<Output = Result<Self::Module, String>> + Send;
+    ) -> impl Future<Output = Result<Loaded<Self::Module>, String>> + Send;
+
+    /// A module out of what [`Runtime::keep`] has kept of the binary of this hash; `None` where that is not
+    /// there, is not as `compiled` tells, or does not fit the limits any more. Then it is to be loaded.
+    fn restore(
+        &self,
+        wasm: &Hash,
+        compiled: &Compiled,
+        limits: &CallLimits,
+    ) -> impl Future<Output = Option<Self::Module>> + Send;
+
+    /// Keeps a compiled form for the next start. The store must have what tells it.
+    fn keep(&self, artefact: Artefact) -> impl Future<Output = ()> + Send;
+
+    /// Keeps no compiled form of this binary any more.
+    fn forget(&self, wasm: &Hash);
+
+    /// Keeps compiled forms of these binaries and of no others.
+    fn keep_only(&self, binaries: &[Hash]);
 
     /// What a module exports.
     fn exports<'a>(&self, module: &'a Self::Module) -> &'a Exports;

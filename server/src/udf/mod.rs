@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   wasmtime::Engine         one, with the pool of slots that instances are made in
+//!   compiled.rs, trusted.rs  compiled code on disk, and the one place that believes it
 //!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
 //!   instance.rs              one sandbox: a wasmtime::Store with its instance, its meter and the call
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
@@ -12,6 +13,7 @@
 //! Every instance is entered on a fiber, so that a guest can be suspended at a tick and its neighbours
 //! get their turn; the host functions themselves are synchronous, because the store is local.
 
+mod compiled;
 mod engine;
 mod failure;
 mod guest;
@@ -21,14 +23,19 @@ mod limiter;
 mod meter;
 mod module;
 pub mod price;
+mod trusted;
 mod wasi;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
 
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::function::{
-    Budget, Call, CallLimits, Candidate, Ended, Exports, Failure, Runtime, Usage,
+    Artefact, Budget, Call, CallLimits, Candidate, Compiled, Ended, Exports, Failure, Hash, Loaded,
+    Runtime, Usage,
 };
 use crate::store::Snapshot;
 use luge_protocol::ErrorCode;
@@ -36,6 +43,8 @@ use luge_protocol::ErrorCode;
 pub use engine::{EngineError, EngineOptions};
 pub use instance::Instance;
 pub use module::Module;
+
+use compiled::CompiledFolder;
 
 /// The stack of the thread that compiles. Cranelift recurses on the nesting of a function.
 const COMPILER_STACK_BYTES: usize = 64 << 20;
@@ -50,6 +59,8 @@ pub struct WasmRuntime<S: Snapshot> {
     max: CallLimits,
     /// One compilation at a time, so that pushes leave the other core to requests.
     compiler: Arc<Semaphore>,
+    /// Where compiled code is kept, if anywhere.
+    folder: Option<Arc<CompiledFolder>>,
     _ticker: engine::Ticker,
 }
 
@@ -70,17 +81,29 @@ impl<S: Snapshot> WasmRuntime<S> {
             known: Arc::new(known),
             max: options.max.clone(),
             compiler: Arc::new(Semaphore::new(1)),
+            folder: None,
             _ticker: ticker,
         })
     }
 
-    async fn compile(&self, wasm: Vec<u8>, limits: CallLimits) -> Result<Module<S>, String> {
+    /// The same runtime, which keeps compiled code in this folder. It may be deleted at any time.
+    #[must_use]
+    pub fn keeping_compiled_code(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(Arc::new(CompiledFolder::new(folder, &self.engine)));
+        self
+    }
+
+    async fn compile(
+        &self,
+        wasm: Vec<u8>,
+        limits: CallLimits,
+    ) -> Result<Loaded<Module<S>>, String> {
         let turn = Arc::clone(&self.compiler)
             .acquire_owned()
             .await
             .map_err(|error| error.to_string())?;
         let (engine, linker) = (self.engine.clone(), Arc::clone(&self.linker));
-        let known = Arc::clone(&self.known);
+        let (known, folder) = (Arc::clone(&self.known), self.folder.clone());
         let (answer, compiled) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("luge-compiler".to_owned())
@@ -88,7 +111,15 @@ impl<S: Snapshot> WasmRuntime<S> {
         // The thread has the turn: it goes on also where nobody waits for it any more.
         let work = move || {
             let _turn = turn;
-            drop(answer.send(Module::compile(&engine, &linker, &known, &wasm, &limits)));
+            let compiled = wasmtime::Module::from_binary(&engine, &wasm);
+            let loaded = compiled
+                .map_err(|error| module::first_lines(&error))
+                .and_then(|compiled| {
+                    let artefact = folder.and_then(|folder| artefact(&folder, &wasm, &compiled));
+                    let module = Module::new(compiled, &linker, &known, &limits)?;
+                    Ok(Loaded { module, artefact })
+                });
+            drop(answer.send(loaded));
         };
         thread
             .spawn(work)
@@ -99,11 +130,24 @@ impl<S: Snapshot> WasmRuntime<S> {
     }
 }
 
+/// What is to be kept of a module that was just compiled.
+fn artefact(folder: &CompiledFolder, wasm: &[u8], compiled: &wasmtime::Module) -> Option<Artefact> {
+    let bytes = compiled.serialize().ok()?;
+    Some(Artefact {
+        wasm: Sha256::digest(wasm).into(),
+        compiled: Compiled {
+            engine: folder.engine(),
+            sha256: Sha256::digest(&bytes).into(),
+        },
+        bytes,
+    })
+}
+
 impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
     type Module = Module<S>;
     type Instance = Instance<S>;
 
-    async fn load(&self, candidate: Candidate<'_>) -> Result<Module<S>, String> {
+    async fn load(&self, candidate: Candidate<'_>) -> Result<Loaded<Module<S>>, String> {
         module::check_header(candidate.wasm)?;
         let limits = candidate.limits.clone();
         debug_assert!(
@@ -111,6 +155,49 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
             "ceilings bound the pool"
         );
         self.compile(candidate.wasm.to_vec(), limits).await
+    }
+
+    async fn restore(
+        &self,
+        wasm: &Hash,
+        compiled: &Compiled,
+        limits: &CallLimits,
+    ) -> Option<Module<S>> {
+        let folder = Arc::clone(self.folder.as_ref()?);
+        if compiled.engine != folder.engine() {
+            return None;
+        }
+        let (engine, linker) = (self.engine.clone(), Arc::clone(&self.linker));
+        let known = Arc::clone(&self.known);
+        let (wasm, sha256, limits) = (*wasm, compiled.sha256, limits.clone());
+        let restored = tokio::task::spawn_blocking(move || {
+            let bytes = folder.read(&wasm)?;
+            let module = trusted::module(&engine, &bytes, &sha256)?;
+            Module::new(module, &linker, &known, &limits).ok()
+        });
+        restored.await.ok().flatten()
+    }
+
+    async fn keep(&self, artefact: Artefact) {
+        let Some(folder) = self.folder.clone() else {
+            return;
+        };
+        let written =
+            tokio::task::spawn_blocking(move || folder.write(&artefact.wasm, &artefact.bytes));
+        // A write that panicked is told by the thread itself; the next start compiles.
+        let _ = written.await;
+    }
+
+    fn forget(&self, wasm: &Hash) {
+        if let Some(folder) = &self.folder {
+            folder.remove(wasm);
+        }
+    }
+
+    fn keep_only(&self, binaries: &[Hash]) {
+        if let Some(folder) = &self.folder {
+            folder.keep_only(binaries);
+        }
     }
 
     fn exports<'a>(&self, module: &'a Module<S>) -> &'a Exports {

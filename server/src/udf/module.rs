@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, ModuleExport};
+use wasmtime::{ExternType, FuncType, InstancePre, Linker, ModuleExport};
 
 use super::guest::HostState;
 use crate::function::{CallLimits, Exports};
@@ -40,15 +40,13 @@ pub(super) fn check_header(wasm: &[u8]) -> Result<(), String> {
 }
 
 impl<S: Snapshot> Module<S> {
-    pub(super) fn compile(
-        engine: &Engine,
+    /// A module of what was compiled, where it asks for nothing that it can't have.
+    pub(super) fn new(
+        module: wasmtime::Module,
         linker: &Linker<HostState<S>>,
         known: &Signatures,
-        wasm: &[u8],
         limits: &CallLimits,
     ) -> Result<Self, String> {
-        let module =
-            wasmtime::Module::from_binary(engine, wasm).map_err(|error| first_lines(&error))?;
         check_imports(known, &module)?;
         check_sizes(&module, limits)?;
         let linked = linker
@@ -296,7 +294,7 @@ fn kind(found: &ExternType) -> &'static str {
     }
 }
 
-fn first_lines(error: &wasmtime::Error) -> String {
+pub(super) fn first_lines(error: &wasmtime::Error) -> String {
     let chain: Vec<String> = error
         .chain()
         .map(|error| error.to_string().replace('\n', " "))

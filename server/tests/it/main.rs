@@ -19,6 +19,7 @@ mod calls;
 /// Plain commands, as transcripts.
 mod commands;
 /// Many clients at once: what never conflicts, and what is never lost.
+mod compiled;
 mod concurrency;
 /// The log on disks that lose what was not synced, and on disks that fail.
 mod disk;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::super::Core;
 use super::records::{context, encode, hex};
 use crate::function::{
-    Budget, Call, CallLimits, Candidate, Changes, Described, Description, Exports, Hash,
+    Artefact, Budget, Call, CallLimits, Candidate, Changes, Described, Description, Exports, Hash,
     ModuleContext, Registered, RequestContext, Runtime, Stage, describe, tidy,
 };
 use crate::store::Store;
@@ -34,6 +34,7 @@ pub(super) struct Asked {
 pub(super) struct Prepared<M> {
     pub(super) registered: Registered<M>,
     pub(super) exports: Vec<ExportDescription>,
+    pub(super) artefact: Option<Artefact>,
 }
 
 /// Checks what can be told of a push before its binary is compiled.
@@ -89,7 +90,8 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
         wasm: &push.wasm,
         limits: &limits,
     };
-    let module = core.runtime.load(candidate).await.map_err(invalid)?;
+    let loaded = core.runtime.load(candidate).await.map_err(invalid)?;
+    let module = loaded.module;
     let mut description = ModuleDescription {
         name: push.name.clone().into_owned(),
         version: number,
@@ -120,6 +122,7 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
     let context = Arc::new(context(&description, asked.sha256));
     Ok(Prepared {
         exports: told_exports(core.runtime.exports(&module)),
+        artefact: loaded.artefact,
         registered: Registered {
             gate: core.settings.gate(&limits),
             description,

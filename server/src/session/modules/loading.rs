@@ -11,10 +11,11 @@ use sha2::{Digest, Sha256};
 use super::super::Core;
 use super::records::{
     Change, FORMAT_WITHOUT_GRANTS, MODULES, ModuleRecord, RECORD_FORMAT, VersionRecord, binary_key,
-    context, encode, hex, module_key, store, version_key, version_prefix,
+    compiled_key, context, encode, hex, keep, module_key, store, version_key, version_prefix,
 };
 use crate::function::{
-    CallLimits, Candidate, Hash, ModuleEntry, Registered, Registry, Runtime, Version, Versions,
+    Artefact, CallLimits, Candidate, Compiled, Hash, ModuleEntry, Registered, Registry, Runtime,
+    Version, Versions,
 };
 use crate::store::{PageLimit, ReadPoint, Snapshot, Store};
 use crate::transaction::{
@@ -58,7 +59,8 @@ impl From<String> for Unusable {
     }
 }
 
-/// Loads every module that the store keeps. Only active versions are compiled.
+/// Loads every module that the store keeps. Only active versions are compiled,
+/// where their compiled forms are not kept.
 ///
 /// # Errors
 /// The store failed, or a module is refused.
@@ -75,19 +77,38 @@ pub async fn load_modules<S: Store, R: Runtime<S::Snapshot>>(
         modules.insert(name, Arc::new(entry));
     }
     let count = modules.len();
+    let versions = modules
+        .values()
+        .flat_map(|entry: &Arc<ModuleEntry<R::Module>>| entry.versions.kept().values());
+    let binaries: Vec<Hash> = versions.map(|version| version.sha256).collect();
+    core.runtime.keep_only(&binaries);
     core.registry.store(Arc::new(Registry::new(modules, 0)));
     Ok(count)
 }
 
-/// A version that is kept, compiled again and ready to be called.
+/// A version that is kept, ready to be called; and what was compiled for that, where nothing that was
+/// kept could be taken.
 pub(super) async fn revive<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     name: &str,
     number: u64,
-) -> Result<Registered<R::Module>, Unusable> {
+) -> Result<(Registered<R::Module>, Option<Artefact>), Unusable> {
     let mut transaction = begin(core).await?;
     let record = read_version(&mut transaction, name, number).await?;
     let (description, limits) = under_ceilings(core, record);
+    let sha256 = parse_hash(&description.sha256)?;
+    let of = |module| Registered {
+        gate: core.settings.gate(&limits),
+        context: Arc::new(context(&description, sha256)),
+        description: description.clone(),
+        module,
+        limits: limits.clone(),
+    };
+    if let Some(compiled) = read_compiled(&mut transaction, &sha256).await?
+        && let Some(module) = core.runtime.restore(&sha256, &compiled, &limits).await
+    {
+        return Ok((of(module), None));
+    }
     let wasm = read_binary(&mut transaction, &description.sha256).await?;
     // A snapshot grows old while a module is compiled.
     drop(transaction);
@@ -96,15 +117,8 @@ pub(super) async fn revive<S: Store, R: Runtime<S::Snapshot>>(
         wasm: &wasm,
         limits: &limits,
     };
-    let module = core.runtime.load(candidate).await?;
-    let context = Arc::new(context(&description, Sha256::digest(&wasm).into()));
-    Ok(Registered {
-        gate: core.settings.gate(&limits),
-        description,
-        module,
-        limits,
-        context,
-    })
+    let loaded = core.runtime.load(candidate).await?;
+    Ok((of(loaded.module), loaded.artefact))
 }
 
 /// What a version that is kept is, as it would be in force.
@@ -148,7 +162,13 @@ async fn load_module<S: Store, R: Runtime<S::Snapshot>>(
     drop(transaction);
     let versions = Versions::restored(kept, record.active, record.trail, record.newest)?;
     let active = match versions.active() {
-        Some(number) => Some(Arc::new(revive(core, name, number).await?)),
+        Some(number) => {
+            let (registered, artefact) = revive(core, name, number).await?;
+            if let Some(artefact) = artefact {
+                keep(core, artefact).await.map_err(TransactionError::from)?;
+            }
+            Some(Arc::new(registered))
+        }
         None => None,
     };
     Ok(ModuleEntry { versions, active })
@@ -193,6 +213,17 @@ async fn read_version<S: Snapshot>(
     let record: VersionRecord = decode(&record)?;
     check_format(record.format)?;
     Ok(record)
+}
+
+/// What tells the compiled form of a binary. One that can't be read is as good as none.
+async fn read_compiled<S: Snapshot>(
+    transaction: &mut Transaction<S>,
+    sha256: &Hash,
+) -> Result<Option<Compiled>, Unusable> {
+    let record = transaction
+        .record(Keyspace::Modules, &compiled_key(sha256))
+        .await?;
+    Ok(record.and_then(|record| decode(&record).ok()))
 }
 
 async fn read_binary<S: Snapshot>(

@@ -159,13 +159,14 @@ async fn put_in_force<S: Store, R: Runtime<S::Snapshot>>(
     let registry = core.registry.load_full();
     let active_before = find(&registry, name)?.versions.active();
     let revived = revive(core, name, number).await;
-    let registered = revived.map_err(|why| unusable(name, number, why))?;
+    let (registered, artefact) = revived.map_err(|why| unusable(name, number, why))?;
     let told = ModuleDescription {
         active: true,
         change: Some(change_of(ModuleOutcome::Activated, active_before)),
         ..registered.description.clone()
     };
-    let change = Change::to(name, versions, Some(Arc::new(registered)))?;
+    let mut change = Change::to(name, versions, Some(Arc::new(registered)))?;
+    change.add_compiled(artefact)?;
     let sequence = carry_out(core, turn, change).await?;
     tracing::info!(module = name, version = number, active_before, "activated");
     Ok((Reply::Module(Box::new(told)), sequence))

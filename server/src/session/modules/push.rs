@@ -47,7 +47,8 @@ pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
         };
     }
     let versions = entry.map_or_else(Versions::default, |entry| entry.versions.clone());
-    let prepared = prepare(core, push, &asked, versions.next()).await?;
+    let mut prepared = prepare(core, push, &asked, versions.next()).await?;
+    let artefact = prepared.artefact.take();
     let plan = plan(push, &asked, prepared, versions, core.settings.versions)?;
     let mut told = plan.registered.description.clone();
     let active = match is_inactive(push) {
@@ -58,6 +59,7 @@ pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
     let has_binary = registry.has_binary(&asked.sha256);
     let wasm = (!has_binary).then(|| Bytes::copy_from_slice(&push.wasm));
     change.add_version(&plan.version, plan.record, wasm);
+    change.add_compiled(artefact)?;
     change.drop_versions(&registry, &plan.dropped);
     let sequence = carry_out(core, turn, change).await?;
     let (version, is_active) = (plan.version.number, !is_inactive(push));

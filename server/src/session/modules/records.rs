@@ -4,6 +4,7 @@
 //!   01 name                        a module: its active version, its trail, the numbers it gave
 //!   02 name 00 number (u64 be)     a version: what it is, and its limits
 //!   03 sha256                      a binary, stored once, however many versions have it
+//!   04 sha256                      what tells the compiled form of that binary, if one is kept
 //! ```
 //!
 //! Every change of a module is one commit. A name begins with a letter, and so did the keys of the
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::super::{Core, refusal};
 use crate::bugs::{Bug, is_seeded};
 use crate::function::{
-    CallLimits, Granted, Hash, ModuleContext, ModuleEntry, Registered, Registry, Runtime, Version,
-    Versions,
+    Artefact, CallLimits, Granted, Hash, ModuleContext, ModuleEntry, Registered, Registry, Runtime,
+    Version, Versions,
 };
 use crate::store::{CommitOutcome, ReadPoint, Sequence, Store, StoreError};
 use crate::transaction::{Keyspace, Transaction};
@@ -56,6 +57,7 @@ pub(super) struct VersionRecord {
 pub(super) const MODULES: u8 = 1;
 const VERSIONS: u8 = 2;
 const BINARIES: u8 = 3;
+const COMPILED: u8 = 4;
 
 pub(super) fn module_key(name: &str) -> Vec<u8> {
     [&[MODULES], name.as_bytes()].concat()
@@ -74,12 +76,20 @@ pub(super) fn binary_key(sha256: &Hash) -> Vec<u8> {
     [&[BINARIES][..], sha256].concat()
 }
 
+pub(super) fn compiled_key(sha256: &Hash) -> Vec<u8> {
+    [&[COMPILED][..], sha256].concat()
+}
+
 /// What becomes of one module: what the store gets, and what the registry.
 pub(super) struct Change<M> {
     name: String,
     writes: Vec<(Vec<u8>, Option<Bytes>)>,
     /// Gone where the module is removed.
     kept: Option<(Versions, Option<Arc<Registered<M>>>)>,
+    /// What was compiled for it, and is to be kept once the store has what tells it.
+    artefact: Option<Artefact>,
+    /// Binaries that no version has any more.
+    forgotten: Vec<Hash>,
 }
 
 impl<M> Change<M> {
@@ -99,6 +109,8 @@ impl<M> Change<M> {
             name: name.to_owned(),
             writes: vec![(module_key(name), Some(record))],
             kept: Some((versions, active)),
+            artefact: None,
+            forgotten: Vec::new(),
         })
     }
 
@@ -108,6 +120,8 @@ impl<M> Change<M> {
             name: name.to_owned(),
             writes: vec![(module_key(name), None)],
             kept: None,
+            artefact: None,
+            forgotten: Vec::new(),
         };
         if let Some(entry) = registry.modules().get(name) {
             change.drop_versions(registry, entry.versions.kept().values());
@@ -122,6 +136,16 @@ impl<M> Change<M> {
         if let Some(wasm) = wasm {
             self.writes.push((binary_key(&version.sha256), Some(wasm)));
         }
+    }
+
+    /// A binary was compiled, and its compiled form is to be kept.
+    pub(super) fn add_compiled(&mut self, artefact: Option<Artefact>) -> Result<(), ErrorReply> {
+        if let Some(artefact) = &artefact {
+            let told = encode(&artefact.compiled)?;
+            self.writes.push((compiled_key(&artefact.wasm), Some(told)));
+        }
+        self.artefact = artefact;
+        Ok(())
     }
 
     /// Versions are no longer kept, nor their binaries where no other version has them.
@@ -143,6 +167,8 @@ impl<M> Change<M> {
                 others.any(|(name, entry)| *name != self.name && entry.versions.has_binary(sha256));
             if !is_kept && !is_shared {
                 self.writes.push((binary_key(sha256), None));
+                self.writes.push((compiled_key(sha256), None));
+                self.forgotten.push(*sha256);
             }
         }
     }
@@ -182,6 +208,12 @@ pub(super) async fn carry_out<S: Store, R: Runtime<S::Snapshot>>(
     let changed = tokio::spawn(async move {
         let _turn = turn;
         let sequence = store(&core, &change).await?;
+        for binary in &change.forgotten {
+            core.runtime.forget(binary);
+        }
+        if let Some(artefact) = change.artefact {
+            core.runtime.keep(artefact).await;
+        }
         let entry = change
             .kept
             .map(|(versions, active)| Arc::new(ModuleEntry { versions, active }));
@@ -196,21 +228,45 @@ pub(super) async fn carry_out<S: Store, R: Runtime<S::Snapshot>>(
     }
 }
 
+/// Keeps a compiled form that was made at the start.
+pub(super) async fn keep<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    artefact: Artefact,
+) -> Result<(), StoreError> {
+    // Numbers and bytes: nothing in it can fail to be encoded.
+    let Ok(told) = encode(&artefact.compiled) else {
+        return Ok(());
+    };
+    let key = compiled_key(&artefact.wasm);
+    write(core, &[(key, Some(told))]).await?;
+    core.runtime.keep(artefact).await;
+    Ok(())
+}
+
 /// Writes a change to the store, as one commit.
 pub(super) async fn store<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     change: &Change<R::Module>,
 ) -> Result<Sequence, StoreError> {
-    let snapshot = core.store.begin(ReadPoint::Newest).await?;
-    let mut transaction = Transaction::new(snapshot, core.settings.writes);
     let is_forgotten = match &change.kept {
         Some(_) => is_seeded(Bug::ForgetModule),
         None => is_seeded(Bug::KeepRemovedModule),
     };
-    if !is_forgotten {
-        for (key, record) in &change.writes {
-            transaction.set_record(Keyspace::Modules, key, record.clone());
-        }
+    let writes = match is_forgotten {
+        true => &[],
+        false => &change.writes[..],
+    };
+    write(core, writes).await
+}
+
+async fn write<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    writes: &[(Vec<u8>, Option<Bytes>)],
+) -> Result<Sequence, StoreError> {
+    let snapshot = core.store.begin(ReadPoint::Newest).await?;
+    let mut transaction = Transaction::new(snapshot, core.settings.writes);
+    for (key, record) in writes {
+        transaction.set_record(Keyspace::Modules, key, record.clone());
     }
     let _permit = core.coordinator.shared().await;
     let (snapshot, commit) = transaction.into_commit(true);
