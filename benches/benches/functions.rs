@@ -2,13 +2,16 @@
 //! of the host. No session, no store behind it.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use luge_benches::{GUEST, memory_core};
+use luge_protocol::ProcedureDescription;
 use luge_server::function::{
-    Budget, Call, CallLimits, Candidate, ModuleContext, RequestContext, Runtime, Stage,
+    Budget, Call, CallLimits, Candidate, ModuleContext, RequestContext, Runtime, Stage, StatsRoom,
+    Usage, VersionStats,
 };
 use luge_server::store::{MemorySnapshot, ReadPoint, Store};
 use luge_server::transaction::{Transaction, WriteLimits};
@@ -100,5 +103,50 @@ async fn run(
     begun.elapsed()
 }
 
-criterion_group!(benches, calls);
+/// What it costs a call to be counted, by one thread and by two at once.
+fn counting(criterion: &mut Criterion) {
+    let stats = Arc::new(version_stats());
+    let usage = Usage {
+        fuel: 4_213,
+        cpu: Duration::from_nanos(2_400),
+        memory_bytes: 65_536,
+    };
+    let mut group = criterion.benchmark_group("counting");
+    for threads in [1, 2] {
+        let name = format!("a call, by each of {threads} threads");
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|count| {
+                let begun = Instant::now();
+                std::thread::scope(|scope| {
+                    for _ in 0..threads {
+                        scope.spawn(|| {
+                            for _ in 0..count {
+                                if let Some(function) = black_box(&stats).of(black_box("transfer"))
+                                {
+                                    function.add_call(black_box(&usage), 1);
+                                }
+                            }
+                        });
+                    }
+                });
+                begun.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Of a module with ten procedures.
+fn version_stats() -> VersionStats {
+    let procedure = |name: &str| ProcedureDescription {
+        procedure: name.to_owned(),
+        read_only: false,
+        description: String::new(),
+    };
+    let names = "open close deposit withdraw transfer balance history freeze thaw audit";
+    let procedures: Vec<_> = names.split(' ').map(procedure).collect();
+    VersionStats::new(&procedures, &[], &Arc::new(StatsRoom::new(100)))
+}
+
+criterion_group!(benches, calls, counting);
 criterion_main!(benches);

@@ -99,10 +99,11 @@ pub use data::{Expiry, RangeDeletion, SetOptions, SetOutcome, Sum, TimeToLive, V
 pub use error::{Error, Rejected};
 pub use luge_protocol::{
     ChangeKind, Command, Condition, DEFAULT_PORT, DryRunReply, DryRunWrite, ErrorCode,
-    ErrorDetails, ErrorReply, ExportDescription, Found, Grant, HelloReply, HookCommand,
-    HookDescription, HookOverride, IncrReply, InfoReply, Key, KeyChange, LimitsRequest,
-    ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, OperationReply,
-    Phase, ProcedureDescription, RunningCall, ServerLimits, SetReply, VersionSummary,
+    ErrorDetails, ErrorReply, ExportDescription, Found, FunctionKind, FunctionReport, Grant,
+    HelloReply, HookCommand, HookDescription, HookOverride, HookTime, IncrReply, InfoReply, Key,
+    KeyChange, LimitsRequest, ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary,
+    OnFailure, OperationReply, Phase, ProcedureDescription, RunningCall, ServerLimits, SetReply,
+    StatsReply, Summary, VersionSummary,
 };
 pub use module::PushOptions;
 pub use scan::{Entry, Keys, Page, ScanOptions, Scanner};

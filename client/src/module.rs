@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use luge_protocol::{
     Command, Grant, HookOverride, LimitsRequest, ModuleActivate, ModuleDescription, ModuleName,
-    ModulePush, ModuleShow, ModuleSummary, NoArguments,
+    ModulePush, ModuleShow, ModuleStats, ModuleSummary, NoArguments, StatsReply,
 };
 
 use crate::client::Client;
@@ -117,6 +117,16 @@ impl Client {
     pub async fn module_rollback(&self, name: &str) -> Result<ModuleDescription, Error> {
         let name = name.into();
         self.request(Command::ModuleRollback(ModuleName { name }))
+            .await
+    }
+
+    /// What was counted of the functions of a module, or of all modules, since the server's start.
+    ///
+    /// # Errors
+    /// `not_found` where there is none of this name.
+    pub async fn module_stats(&self, name: Option<&str>) -> Result<StatsReply, Error> {
+        let name = name.map(Cow::from);
+        self.request(Command::ModuleStats(ModuleStats { name }))
             .await
     }
 

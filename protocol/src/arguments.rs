@@ -291,13 +291,22 @@ pub struct ModuleShow<'a> {
     pub version: Option<u64>,
 }
 
-/// `module.remove`, `module.rollback`, `module.stats`: a module by name.
+/// `module.remove`, `module.rollback`: a module by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleName<'a> {
     /// The name.
     #[serde(borrow)]
     pub name: Cow<'a, str>,
+}
+
+/// `module.stats`: what was counted of functions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModuleStats<'a> {
+    /// Only this module's.
+    #[serde(borrow)]
+    pub name: Option<Cow<'a, str>>,
 }
 
 /// `module.activate`: makes a version the one in force.

@@ -27,6 +27,12 @@ macro_rules! error_codes {
                 match self { $(Self::$variant => $name,)* }
             }
 
+            /// Its place among [`Self::ALL`].
+            #[must_use]
+            pub fn index(self) -> usize {
+                self as usize
+            }
+
             /// What the code means, in one sentence.
             #[must_use]
             pub fn sentence(self) -> &'static str {

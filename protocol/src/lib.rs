@@ -27,12 +27,13 @@ mod reply;
 mod request;
 mod response;
 mod secret;
+mod stats;
 mod stream;
 
 pub use arguments::{
     Batch, Call, CallsKill, Check, Condition, Del, Exists, Expire, Get, Hello, Incr, Logs, Mget,
-    ModuleActivate, ModuleName, ModulePush, ModuleShow, NoArguments, Operation, Persist, Range,
-    Scan, Set, Stop, Ttl, Watch,
+    ModuleActivate, ModuleName, ModulePush, ModuleShow, ModuleStats, NoArguments, Operation,
+    Persist, Range, Scan, Set, Stop, Ttl, Watch,
 };
 pub use binary::{Key, Value};
 pub use calls::{DryRunReply, DryRunWrite, RunningCall};
@@ -51,6 +52,7 @@ pub use reply::{
 pub use request::{Command, Durability, Options, Request, RequestId};
 pub use response::{Response, response_id};
 pub use secret::Secret;
+pub use stats::{FunctionKind, FunctionReport, HookTime, StatsReply, Summary};
 pub use stream::{ChangeKind, KeyChange, WatchEvent, is_last_of_stream};
 
 /// The version of the protocol that this crate speaks.

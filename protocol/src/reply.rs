@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::list::list;
-use crate::{DryRunReply, ModuleDescription, ModuleSummary, RunningCall, WatchEvent};
+use crate::{DryRunReply, ModuleDescription, ModuleSummary, RunningCall, StatsReply, WatchEvent};
 
 /// Any reply, for encoding. Which one it is follows from the command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,6 +49,8 @@ pub enum Reply {
     Module(Box<ModuleDescription>),
     /// Of `module.list`.
     Modules(Vec<ModuleSummary>),
+    /// Of `module.stats`.
+    Stats(Box<StatsReply>),
     /// Of `watch`, one of many.
     Event(WatchEvent),
     /// Of `backup`, one of many: the next bytes of the copy.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::arguments::{
     Batch, Call, CallsKill, Del, Exists, Expire, Get, Hello, Incr, Logs, Mget, ModuleActivate,
-    ModuleName, ModulePush, ModuleShow, NoArguments, Persist, Scan, Set, Stop, Ttl, Watch,
+    ModuleName, ModulePush, ModuleShow, ModuleStats, NoArguments, Persist, Scan, Set, Stop, Ttl,
+    Watch,
 };
 use crate::error::DecodeError;
 
@@ -65,6 +66,13 @@ macro_rules! commands {
                 match self { $(Self::$variant(_) => $name,)* }
             }
 
+            /// The place of the name among [`Self::NAMES`].
+            #[must_use]
+            pub fn index(&self) -> usize {
+                enum Place { $($variant),* }
+                match self { $(Self::$variant(_) => Place::$variant as usize,)* }
+            }
+
             fn encode_arguments(&self) -> Result<Vec<u8>, rmp_serde::encode::Error> {
                 match self { $(Self::$variant(arguments) => rmp_serde::to_vec(arguments),)* }
             }
@@ -107,7 +115,7 @@ commands! {
     ModuleActivate(ModuleActivate<'a>) "module.activate"
     ModuleRollback(ModuleName<'a>) "module.rollback"
     ModuleRemove(ModuleName<'a>) "module.remove"
-    ModuleStats(ModuleName<'a>) "module.stats"
+    ModuleStats(ModuleStats<'a>) "module.stats"
     CallsList(NoArguments) "calls.list"
     CallsKill(CallsKill) "calls.kill"
     Logs(Logs<'a>) "logs"

@@ -241,6 +241,8 @@ settings! {
         "the most that a push may ask for; every slot of the pool holds as many";
     phase_cpu_ms: u64 = 200, "ms",
         "the cpu time of all hooks before a command together, and of all after it";
+    max_counted_functions: usize = 4_096, "functions",
+        "functions whose calls are counted and timed, of all versions that are kept; each takes up to 10 KiB once it is called, and calls of more are counted together";
     stack_bytes: usize = 512 << 10, "bytes",
         "a guest's stack";
     module_running_calls: usize = 64, "requests",

@@ -245,6 +245,7 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
         max_module_waiting: config.max_module_waiting_calls,
         max_streams: config.max_streams,
         max_all_streams: config.max_all_streams,
+        max_counted_functions: config.max_counted_functions,
         max_shared_attempts: config.max_shared_attempts,
         durability: config.durability.to_string(),
         syncs_always: config.durability == DurabilitySetting::Always,

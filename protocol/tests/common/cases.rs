@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use luge_protocol::{
     Batch, Call, CallsKill, Check, Command, Condition, Del, Durability, Exists, Expire, Get, Grant,
     Hello, HookOverride, Incr, LimitsRequest, Logs, Mget, ModuleActivate, ModuleName, ModulePush,
-    ModuleShow, NoArguments, OnFailure, Operation, Options, Persist, Range, Request, Scan, Set,
-    Stop, Ttl, Watch,
+    ModuleShow, ModuleStats, NoArguments, OnFailure, Operation, Options, Persist, Range, Request,
+    Scan, Set, Stop, Ttl, Watch,
 };
 
 use super::{Case, replies};
@@ -278,7 +278,12 @@ fn module_requests() -> Vec<(&'static str, Request<'static>)> {
         ),
         (
             "module.stats.request",
-            Request::new(22, Command::ModuleStats(text())),
+            Request::new(
+                22,
+                Command::ModuleStats(ModuleStats {
+                    name: Some(Cow::Borrowed("text")),
+                }),
+            ),
         ),
         (
             "calls.list.request",

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use luge_protocol::{
     CallReply, ChangeKind, DelReply, ErrorCode, ErrorDetails, ErrorReply, ExportDescription, Found,
-    Grant, HelloReply, HookCommand, HookDescription, IncrReply, InfoReply, KeyChange,
-    LimitsRequest, ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure,
-    OperationReply, Phase, ProcedureDescription, Reply, Response, ScanEntry, ScanReply,
-    ServerLimits, SetReply, VersionSummary, WatchEvent,
+    FunctionKind, FunctionReport, Grant, HelloReply, HookCommand, HookDescription, HookTime,
+    IncrReply, InfoReply, KeyChange, LimitsRequest, ModuleChange, ModuleDescription, ModuleOutcome,
+    ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription, Reply, Response,
+    ScanEntry, ScanReply, ServerLimits, SetReply, StatsReply, Summary, VersionSummary, WatchEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -135,6 +135,7 @@ fn batch_and_module_replies() -> Vec<Case> {
         encoded::<ModuleDescription>("module.show.reply", 18, shown),
         encoded::<ModuleDescription>("module.push.reply", 16, pushed),
         case("module.list.reply", 17, Reply::Modules(list.clone()), list),
+        encoded::<StatsReply>("module.stats.reply", 22, Reply::Stats(Box::new(stats()))),
     ]
 }
 
@@ -319,6 +320,38 @@ fn version(version: u64) -> VersionSummary {
         procedures: 1,
         hooks: 1,
         granted: Some(2),
+    }
+}
+
+fn stats() -> StatsReply {
+    let summary = Summary {
+        total: 12_300,
+        p50: 4_000,
+        p99: 4_300,
+        max: 4_321,
+    };
+    StatsReply {
+        counted_ms: 60_000,
+        functions: vec![FunctionReport {
+            module: "text".to_owned(),
+            version: 2,
+            active: true,
+            function: "process".to_owned(),
+            kind: FunctionKind::Procedure,
+            calls: 3,
+            errors: BTreeMap::from([("trap".to_owned(), 1)]),
+            conflicts: 1,
+            retries: 1,
+            fuel: summary,
+            cpu_ns: summary,
+            memory_bytes: 65_536,
+        }],
+        hooks: vec![HookTime {
+            command: "set".to_owned(),
+            requests: 3,
+            added_ns: summary,
+        }],
+        uncounted_calls: 0,
     }
 }
 

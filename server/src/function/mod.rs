@@ -8,11 +8,13 @@ mod call;
 mod describe;
 mod gate;
 mod grant;
+mod histogram;
 mod limits;
 mod log;
 mod registry;
 mod running;
 mod scan;
+mod stats;
 mod versions;
 mod view;
 
@@ -29,10 +31,12 @@ pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop,
 pub use describe::{Changes, DescribeError, Described, Description, describe};
 pub use gate::{Crowded, Gate, Place};
 pub use grant::{Granted, MAX_GRANTED_PREFIXES, tidy};
+pub use histogram::{Distribution, Histogram, Sharded};
 pub use limits::{CallLimits, Ceilings, LimitError};
 pub use registry::{HookEntry, ModuleEntry, Registered, Registry};
 pub use running::Running;
 pub use scan::ScanStep;
+pub use stats::{Counted, FunctionStats, StatsRoom, VersionStats};
 pub use versions::{Hash, NoRoom, Version, VersionBounds, Versions};
 pub use view::{HookView, ResponseStatus};
 

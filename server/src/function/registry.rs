@@ -11,6 +11,7 @@ use luge_protocol::{HookCommand, HookDescription, ModuleDescription, Phase, Proc
 use super::call::ModuleContext;
 use super::gate::Gate;
 use super::limits::CallLimits;
+use super::stats::VersionStats;
 use super::versions::{Hash, Versions};
 use crate::store::Sequence;
 
@@ -26,6 +27,8 @@ pub struct Registered<M> {
     pub context: Arc<ModuleContext>,
     /// Who may run its functions at once.
     pub gate: Gate,
+    /// What is counted of its functions.
+    pub stats: Arc<VersionStats>,
 }
 
 /// A module, with all its versions.

@@ -13,12 +13,13 @@ use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest};
 
 use super::calls::Ticket;
 use super::places::Places;
+use super::stats::Ran;
 use super::{Context, Core};
 use crate::bugs::{Bug, is_seeded};
 use crate::command::{self, Action, CommandError, Outcome, Plan, Shape};
 use crate::function::{
-    Budget, Call, CallLimits, Failure, HookView, Registered, Registry, RequestContext, Runtime,
-    Seed, Stage, Usage,
+    Budget, Call, CallLimits, Ended, Failure, HookView, Registered, Registry, RequestContext,
+    Runtime, Seed, Stage, Usage,
 };
 use crate::store::{ReadPoint, Store, StoreError};
 use crate::transaction::Transaction;
@@ -48,6 +49,7 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     pub(super) ticket: &'a OnceLock<Ticket>,
     /// What all functions have used.
     usage: Usage,
+    ran: Ran,
 }
 
 /// Why an attempt ended without an answer.
@@ -70,6 +72,8 @@ pub(super) struct Settled<'a, S: Store> {
     pub(super) has_changed: bool,
     pub(super) places: Option<Places<'a>>,
     pub(super) usage: Usage,
+    /// The functions that a conflict counts for.
+    pub(super) ran: Ran,
 }
 
 impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
@@ -94,6 +98,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             places: None,
             ticket,
             usage: Usage::default(),
+            ran: Ran::default(),
         }
     }
 
@@ -114,9 +119,12 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             Err(CommandError::Refused(reply)) => return self.settle(Err(reply), false),
             Err(CommandError::Store(error)) => return Err(Abort::Store(error)),
         };
+        let is_hooked = self.is_hooked(&plan);
         self.take_places_of(&plan).await?;
         let beginning = self.transaction()?.savepoint();
+        let hooks_began = self.clock(is_hooked);
         let mut refused = self.request_hooks(&mut plan).await?;
+        self.note_hooks(hooks_began);
         let before = self.transaction()?.savepoint();
         let mut has_changed = false;
         if refused.is_none() {
@@ -131,7 +139,10 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             self.transaction()?.undo_to(place);
             has_changed = false;
         }
-        if let Some(blocked) = self.response_hooks(&mut plan, refused.as_ref()).await? {
+        let hooks_began = self.clock(is_hooked);
+        let blocked = self.response_hooks(&mut plan, refused.as_ref()).await?;
+        self.note_hooks(hooks_began);
+        if let Some(blocked) = blocked {
             self.transaction()?.undo_to(before);
             return self.settle(Err(blocked), false);
         }
@@ -155,11 +166,28 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             outcome,
             has_changed,
             usage: self.usage,
+            ran: self.ran,
         })
     }
 
     pub(super) fn transaction(&mut self) -> Result<&mut Transaction<S::Snapshot>, Abort> {
         self.transaction.as_mut().ok_or(Abort::Lost)
+    }
+
+    fn is_hooked(&self, plan: &Plan) -> bool {
+        let mut parts = plan.parts.iter();
+        parts.any(|part| self.registry.is_hooked(part.hook_command(), &part.key))
+    }
+
+    /// The time, where there are hooks to measure.
+    fn clock(&self, is_hooked: bool) -> Option<Instant> {
+        is_hooked.then(|| (self.core.surroundings.now)())
+    }
+
+    fn note_hooks(&self, began: Option<Instant>) {
+        if let (Some(began), Some(ticket)) = (began, self.ticket.get()) {
+            ticket.add_hook_time((self.core.surroundings.now)().duration_since(began));
+        }
     }
 
     /// Does every part; answers why the request is refused, if it is.
@@ -258,10 +286,10 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             .runtime
             .call(&module.module, instance, function, call, &budget)
             .await;
+        self.count(module, function, stage, &ended);
         if budget.running.is_killed() {
             return Err(Abort::Killed);
         }
-        self.usage.add(&ended.usage);
         let mut call = ended.call.ok_or(Abort::Lost)?;
         let mut transaction = call.transaction.take().ok_or(Abort::Lost)?;
         transaction.set_limits(write_limits);
@@ -271,6 +299,29 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             view: call.view.take(),
         };
         Ok((end, ended.outcome, ended.usage))
+    }
+
+    fn count(
+        &mut self,
+        module: &Registered<R::Module>,
+        function: &str,
+        stage: Stage,
+        ended: &Ended<S::Snapshot>,
+    ) {
+        self.usage.add(&ended.usage);
+        let Some(stats) = module.stats.of(function) else {
+            return;
+        };
+        stats.add_call(&ended.usage, self.request.attempt);
+        match (&ended.outcome, stage) {
+            (Err(failure), _) => stats.add_error(failure.code),
+            (Ok(1), Stage::RequestHook | Stage::ResponseHook) => {
+                stats.add_error(ErrorCode::Blocked)
+            }
+            (Ok(number), Stage::Procedure) if *number != 0 => stats.add_error(ErrorCode::Rejected),
+            (Ok(_), _) => {}
+        }
+        self.ran.add(stats);
     }
 
     /// After a failure a module gets a fresh instance.

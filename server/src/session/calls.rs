@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use luge_protocol::{ErrorCode, ErrorReply, RunningCall};
 
@@ -32,6 +32,8 @@ struct Now {
     attempt: u32,
     /// Module and function; none while it waits.
     function: Option<(String, String)>,
+    /// What its hooks have taken of its time; none where it has no hooks.
+    hook_time: Option<Duration>,
 }
 
 /// A place in the list. Dropping it gives it back.
@@ -126,6 +128,17 @@ impl Ticket {
     pub(super) fn runs(&self, module: &str, function: &str) {
         self.listed.running.note(&Usage::default());
         self.listed.now().function = Some((module.to_owned(), function.to_owned()));
+    }
+
+    /// Notes that hooks ran for so long.
+    pub(super) fn add_hook_time(&self, time: Duration) {
+        let mut now = self.listed.now();
+        now.hook_time = Some(now.hook_time.unwrap_or_default() + time);
+    }
+
+    /// How long hooks ran; none where there were none.
+    pub(super) fn hook_time(&self) -> Option<Duration> {
+        self.listed.now().hook_time
     }
 
     /// Notes that none does.

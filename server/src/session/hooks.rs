@@ -208,7 +208,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
                     &end.output,
                 )));
             }
-            (Ok(number), _) => decide(stage, command, number, end.output),
+            (Ok(number), _) => decide(stage, command, number, end.output).inspect_err(|failure| {
+                if let Some(stats) = module.stats.of(&entry.hook.hook) {
+                    stats.add_error(failure.code);
+                }
+            }),
             (Err(failure), _) => Err(failure),
         };
         match decision {

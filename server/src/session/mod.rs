@@ -16,6 +16,7 @@ mod point;
 mod procedures;
 mod refusal;
 mod request;
+mod stats;
 mod streams;
 mod sweep;
 mod watch;
@@ -41,6 +42,7 @@ use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
 
 use authority::Grant;
+use stats::Stats;
 use streams::StreamTable;
 
 pub use authority::{Authority, Role, Token, TokenHash};
@@ -68,6 +70,7 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     running: Semaphore,
     /// The requests that run functions.
     calls: Arc<calls::Calls>,
+    stats: Stats,
     /// One permit for each stream, of all connections together.
     stream_places: Arc<Semaphore>,
     requests: AtomicU64,
@@ -104,6 +107,8 @@ pub struct Settings {
     pub max_streams: usize,
     /// Streams of all connections together.
     pub max_all_streams: usize,
+    /// Functions that are counted.
+    pub max_counted_functions: usize,
     /// Attempts beside others, before one alone.
     pub max_shared_attempts: u32,
     /// The durability of writes, as clients are told.
@@ -195,6 +200,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             coordinator: Coordinator::default(),
             running: Semaphore::new(settings.max_running),
             calls: Arc::default(),
+            stats: Stats::new(settings.max_counted_functions),
             stream_places: Arc::new(Semaphore::new(settings.max_all_streams)),
             settings,
             surroundings,
@@ -244,14 +250,18 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
         }
     }
 
-    fn info(&self) -> InfoReply {
+    fn uptime_ms(&self) -> u64 {
         let uptime = (self.surroundings.now)().duration_since(self.started);
+        u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn info(&self) -> InfoReply {
         InfoReply {
             server: greeting::SERVER.to_owned(),
             store: bytes::Bytes::copy_from_slice(&self.store.id()),
             engine: self.store.engine().to_owned(),
             durability: self.settings.durability.clone(),
-            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: self.uptime_ms(),
             connections: self.connections.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             sequence: self.store.visible(),
@@ -283,7 +293,9 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         let request = match Request::decode(body) {
             Ok(request) => request,
             Err(error) => {
-                let reply = ErrorReply::new(ErrorCode::BadRequest, error.message);
+                let code = ErrorCode::BadRequest;
+                self.core.stats.add_request(None, Some(code));
+                let reply = ErrorReply::new(code, error.message);
                 return answer(error.id.unwrap_or(0), (Err(reply), 0));
             }
         };
@@ -295,6 +307,9 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             number,
         };
         let outcome = self.dispatch(&context).await;
+        let code = outcome.0.as_ref().err().map(ErrorReply::code);
+        let command = Some(request.command.index());
+        self.core.stats.add_request(command, code);
         let mut answer = answer(request.id, outcome);
         self.veil(&mut answer.response);
         answer
@@ -338,9 +353,8 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
                 (Ok(Reply::Calls(self.core.calls.list(now))), 0)
             }
             Command::CallsKill(kill) => (self.core.calls.kill(kill.call).map(Reply::Done), 0),
-            Command::ModuleStats(_) | Command::Logs(_) => {
-                (Err(refusal::unsupported(context.command.name())), 0)
-            }
+            Command::ModuleStats(of) => stats::told(&self.core, of.name.as_deref()),
+            Command::Logs(_) => (Err(refusal::unsupported(context.command.name())), 0),
         }
     }
 

@@ -26,18 +26,33 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
     registry: Arc<Registry<R::Module>>,
     context: &Context<'_>,
-    mut request: RequestContext,
+    request: RequestContext,
     point: ReadPoint,
 ) -> Done {
-    let last = core.settings.max_shared_attempts + MAX_EXCLUSIVE_ATTEMPTS;
     let ticket = OnceLock::new();
+    let done = run_listed(core, registry, context, request, point, &ticket).await;
+    if let Some(time) = ticket.get().and_then(Ticket::hook_time) {
+        core.stats.add_hook_time(context.command, time);
+    }
+    done
+}
+
+async fn run_listed<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    registry: Arc<Registry<R::Module>>,
+    context: &Context<'_>,
+    mut request: RequestContext,
+    point: ReadPoint,
+    ticket: &OnceLock<Ticket>,
+) -> Done {
+    let last = core.settings.max_shared_attempts + MAX_EXCLUSIVE_ATTEMPTS;
     for number in 1..=last {
         request.attempt = number;
         if is_late(core, context) {
             return (Err(refusal::late()), 0, false);
         }
         let alone = match core.settings.is_alone(number) {
-            true => match unless_killed(&ticket, core.coordinator.exclusive()).await {
+            true => match unless_killed(ticket, core.coordinator.exclusive()).await {
                 Some(permit) => Some(permit),
                 None => return aborted(Abort::Killed, &request),
             },
@@ -46,7 +61,7 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
         if let Some(ticket) = ticket.get() {
             ticket.begin(number);
         }
-        let attempt = Attempt::new(core, &registry, context, &request, &ticket);
+        let attempt = Attempt::new(core, &registry, context, &request, ticket);
         match attempt.run(context.command, point).await {
             Ok(mut settled) => {
                 if number > 1 && is_seeded(Bug::TrustRetries) {
@@ -55,13 +70,17 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
                 if let Some(ticket) = ticket.get() {
                     ticket.waits();
                 }
-                if is_dry_run(context.command) && !is_killed(&ticket) {
+                if is_dry_run(context.command) && !is_killed(ticket) {
                     return told_only(core, settled);
                 }
-                match commit(core, context, settled, alone, &ticket).await {
+                let ran = std::mem::take(&mut settled.ran);
+                match commit(core, context, settled, alone, ticket).await {
                     Ok(Some(done)) => return done,
-                    Ok(None) if is_killed(&ticket) => return aborted(Abort::Killed, &request),
-                    Ok(None) => tracing::debug!(request = request.request, number, "conflict"),
+                    Ok(None) if is_killed(ticket) => return aborted(Abort::Killed, &request),
+                    Ok(None) => {
+                        ran.met_a_conflict();
+                        tracing::debug!(request = request.request, number, "conflict");
+                    }
                     Err(error) => return (Err(refusal::store(&error)), 0, false),
                 }
             }
@@ -96,6 +115,7 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
         has_changed,
         places: _places,
         usage: _,
+        ran: _,
     } = settled;
     let snapshot = transaction.sequence();
     let told = |version| outcome.map(|plan| command::reply(plan, Pending { version, snapshot }));

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use luge_protocol::{
     Call, CallsKill, Command, ErrorCode, Logs, ModuleActivate, ModuleName, ModulePush, ModuleShow,
-    Options, Stop,
+    ModuleStats, Options, Stop,
 };
 use luge_server::config::Config;
 use luge_server::session::Role;
@@ -85,7 +85,7 @@ fn example(name: &str, user: &str) -> Command<'static> {
         }),
         "module.rollback" => Command::ModuleRollback(module()),
         "module.remove" => Command::ModuleRemove(module()),
-        "module.stats" => Command::ModuleStats(module()),
+        "module.stats" => Command::ModuleStats(ModuleStats::default()),
         "calls.list" => Command::CallsList(luge_protocol::NoArguments {}),
         "calls.kill" => Command::CallsKill(CallsKill { call: 1 }),
         "logs" => Command::Logs(Logs::default()),

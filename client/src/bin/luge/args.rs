@@ -266,6 +266,13 @@ pub(crate) enum Module {
         /// Its number [default: the active one; the newest where none is]
         version: Option<u64>,
     },
+    /// Print what was counted of functions, one a line: calls, errors, conflicts, times, fuel, memory
+    ///
+    /// Since the server's start, for the versions that are kept. Below stands what hooks added to commands.
+    Stats {
+        /// The module [default: all of them]
+        name: Option<String>,
+    },
     /// Remove a module with all its versions
     Remove { name: String },
 }

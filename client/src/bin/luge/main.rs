@@ -4,7 +4,7 @@
 //!   access  how to get in: token, TLS
 //!   args    what is asked for          units   durations and sizes
 //!   run     commands on keys           module  commands on modules
-//!   calls   call, dry runs, ps, kill
+//!   calls   call, dry runs, ps, kill stats   what was counted of functions
 //!   streams watch and backup           json    between JSON and MessagePack
 //!   print   what goes to stdout
 //!   failure what goes to stderr, and how the process ends
@@ -18,6 +18,7 @@ mod json;
 mod module;
 mod print;
 mod run;
+mod stats;
 mod streams;
 mod units;
 mod versions;

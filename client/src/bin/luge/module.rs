@@ -19,7 +19,7 @@ use crate::json;
 use crate::print::{Printer, escape_for_line};
 use crate::run::done;
 use crate::units::{show_bytes, show_milliseconds, show_moment};
-use crate::versions;
+use crate::{stats, versions};
 
 /// Carries out a command on modules and prints what it answers.
 pub(crate) async fn run(
@@ -53,6 +53,16 @@ pub(crate) async fn run(
                 printer.document(&modules.iter().map(versions::document).collect())?;
             }
             for line in versions::table(&modules) {
+                printer.line(&line)?;
+            }
+            Ok(Outcome::Done)
+        }
+        Module::Stats { name } => {
+            let told = client.module_stats(name.as_deref()).await?;
+            if printer.json {
+                printer.document(&stats::document(&told))?;
+            }
+            for line in stats::lines(&told) {
                 printer.line(&line)?;
             }
             Ok(Outcome::Done)

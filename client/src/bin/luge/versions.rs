@@ -68,8 +68,13 @@ pub(crate) fn table(modules: &[ModuleSummary]) -> Vec<String> {
     for module in modules {
         rows.extend(module.versions.iter().map(|version| row(module, version)));
     }
-    let mut widths = [0; HEADING.len()];
-    for row in &rows {
+    aligned_rows(&rows)
+}
+
+/// Rows with their columns aligned.
+pub(crate) fn aligned_rows<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> Vec<String> {
+    let mut widths = [0; COLUMNS];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }

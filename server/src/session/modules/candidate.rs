@@ -125,6 +125,7 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
         artefact: loaded.artefact,
         registered: Registered {
             gate: core.settings.gate(&limits),
+            stats: core.stats.fresh(&description),
             description,
             module,
             limits,

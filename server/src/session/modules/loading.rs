@@ -82,7 +82,9 @@ pub async fn load_modules<S: Store, R: Runtime<S::Snapshot>>(
         .flat_map(|entry: &Arc<ModuleEntry<R::Module>>| entry.versions.kept().values());
     let binaries: Vec<Hash> = versions.map(|version| version.sha256).collect();
     core.runtime.keep_only(&binaries);
-    core.registry.store(Arc::new(Registry::new(modules, 0)));
+    let registry = Registry::new(modules, 0);
+    core.stats.keep(&registry);
+    core.registry.store(Arc::new(registry));
     Ok(count)
 }
 
@@ -99,6 +101,7 @@ pub(super) async fn revive<S: Store, R: Runtime<S::Snapshot>>(
     let sha256 = parse_hash(&description.sha256)?;
     let of = |module| Registered {
         gate: core.settings.gate(&limits),
+        stats: core.stats.of(&description),
         context: Arc::new(context(&description, sha256)),
         description: description.clone(),
         module,

@@ -212,7 +212,14 @@ async fn turn<S: Store, R: Runtime<S::Snapshot>>(core: &Core<S, R>) -> OwnedMute
     Arc::clone(&core.pushes).lock_owned().await
 }
 
-fn find<'a, M>(registry: &'a Registry<M>, name: &str) -> Result<&'a ModuleEntry<M>, ErrorReply> {
+/// The module of this name.
+///
+/// # Errors
+/// There is none.
+pub(super) fn find<'a, M>(
+    registry: &'a Registry<M>,
+    name: &str,
+) -> Result<&'a ModuleEntry<M>, ErrorReply> {
     let entry = registry.modules().get(name);
     entry
         .map(|entry| &**entry)

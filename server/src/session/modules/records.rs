@@ -218,6 +218,7 @@ pub(super) async fn carry_out<S: Store, R: Runtime<S::Snapshot>>(
             .kept
             .map(|(versions, active)| Arc::new(ModuleEntry { versions, active }));
         let next = core.registry.load().with(&change.name, entry, sequence);
+        core.stats.keep(&next);
         core.registry.store(Arc::new(next));
         Ok(sequence)
     });

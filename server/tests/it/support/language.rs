@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use luge_protocol::{
     Batch, Call, CallsKill, ChangeKind, Check, Command, Condition, Del, ErrorReply, Exists, Expire,
     Found, Get, Grant, Hello, HookOverride, Incr, Key, LimitsRequest, Mget, ModuleActivate,
-    ModuleDescription, ModuleName, ModuleOutcome, ModulePush, ModuleShow, ModuleSummary,
-    NoArguments, Operation, OperationReply, Persist, Range, Reply, RunningCall, Scan, Set, Stop,
-    Ttl, Value, Watch, WatchEvent,
+    ModuleDescription, ModuleName, ModuleOutcome, ModulePush, ModuleShow, ModuleStats,
+    ModuleSummary, NoArguments, Operation, OperationReply, Persist, Range, Reply, RunningCall,
+    Scan, Set, StatsReply, Stop, Ttl, Value, Watch, WatchEvent,
 };
 
 use super::speaker::speaker;
@@ -70,6 +70,9 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
             from: words.number("from"),
         }),
         "module.list" => Command::ModuleList(NoArguments {}),
+        "module.stats" => Command::ModuleStats(ModuleStats {
+            name: words.plain.first().map(|name| name.to_string().into()),
+        }),
         "module.push" => push(&words),
         "module.show" => Command::ModuleShow(ModuleShow {
             name: words.text(0).into(),
@@ -367,6 +370,7 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
                     lines.join("; ")
                 }
             }
+            Reply::Stats(told) => stats(&told),
             Reply::Event(event) => watch_event(&event),
             Reply::Piece(piece) => format!("piece of {}", piece.len()),
             Reply::Done(()) => "ok".to_owned(),
@@ -374,6 +378,32 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
             Reply::Info(info) => format!("modules {}", info.modules),
         },
     }
+}
+
+/// Such as `m.run 1*: 3 calls, trap 1, 2 conflicts, 2 retries; set: 4 with hooks`; `*` for what is active.
+fn stats(told: &StatsReply) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for it in &told.functions {
+        let active = if it.active { "*" } else { "" };
+        let mut text = format!(
+            "{}.{} {}{active}: {} calls",
+            it.module, it.function, it.version, it.calls
+        );
+        for (code, count) in &it.errors {
+            text += &format!(", {code} {count}");
+        }
+        if it.conflicts + it.retries > 0 {
+            text += &format!(", {} conflicts, {} retries", it.conflicts, it.retries);
+        }
+        words.push(text);
+    }
+    let hooks = told.hooks.iter();
+    words.extend(hooks.map(|it| format!("{}: {} with hooks", it.command, it.requests)));
+    words.extend((told.uncounted_calls > 0).then(|| format!("{} uncounted", told.uncounted_calls)));
+    if words.is_empty() {
+        words.push("nothing".to_owned());
+    }
+    words.join("; ")
 }
 
 /// Such as `call m.run` or, while it waits, `call`.
