@@ -86,6 +86,7 @@ mod client;
 mod connection;
 mod data;
 mod error;
+mod logs;
 mod module;
 mod scan;
 mod stream;
@@ -97,13 +98,14 @@ pub use builder::ClientBuilder;
 pub use client::Client;
 pub use data::{Expiry, RangeDeletion, SetOptions, SetOutcome, Sum, TimeToLive, Versioned};
 pub use error::{Error, Rejected};
+pub use logs::{LogEntry, LogOptions, LogReader};
 pub use luge_protocol::{
     ChangeKind, Command, Condition, DEFAULT_PORT, DryRunReply, DryRunWrite, ErrorCode,
     ErrorDetails, ErrorReply, ExportDescription, Found, FunctionKind, FunctionReport, Grant,
     HelloReply, HookCommand, HookDescription, HookOverride, HookTime, IncrReply, InfoReply, Key,
-    KeyChange, LimitsRequest, ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary,
-    OnFailure, OperationReply, Phase, ProcedureDescription, RunningCall, ServerLimits, SetReply,
-    StatsReply, Summary, VersionSummary,
+    KeyChange, LimitsRequest, LogLevel, LogLine, ModuleChange, ModuleDescription, ModuleOutcome,
+    ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription, RunningCall,
+    ServerLimits, SetReply, StatsReply, Summary, VersionSummary,
 };
 pub use module::PushOptions;
 pub use scan::{Entry, Keys, Page, ScanOptions, Scanner};

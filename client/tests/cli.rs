@@ -730,6 +730,47 @@ async fn changes_are_printed_one_a_line() {
 }
 
 #[tokio::test]
+async fn what_functions_did_and_what_they_logged_is_printed() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    let guest = br#"(module
+        (import "luge_v1" "log" (func $log (param i32 i32 i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "a\1b\nb")
+        (func (export "say") (result i32)
+            (call $log (i32.const 3) (i32.const 0) (i32.const 4)) (i32.const 7)))"#;
+    let options = luge_client::PushOptions::default();
+    client.module_push("m", guest, options).await.unwrap();
+    luge(address, ["call", "m.say"])
+        .await
+        .fails("error: rejected");
+    let log = luge(address, ["logs", "m", "--level", "warn"]).await;
+    assert!(
+        log.stdout.ends_with(b"\tm.say\ta\\u{1b}\\nb\n"),
+        "{:?}",
+        log.stdout
+    );
+    assert_eq!(
+        luge(address, ["logs", "--json"]).await.json()["message"],
+        "a\\u{1b}\\nb"
+    );
+    luge(address, ["logs", "--level", "error"]).await.prints("");
+    let stats = luge(address, ["module", "stats", "m", "--json"])
+        .await
+        .json();
+    assert_eq!(stats["functions"][0]["errors"]["rejected"], 1);
+    let table = luge(address, ["module", "stats"]).await;
+    assert!(
+        table.stdout.starts_with(b"FUNCTION  VERSION   CALLS"),
+        "{:?}",
+        table.stdout
+    );
+    let unknown = luge(address, ["module", "stats", "n"]).await;
+    unknown.fails("error: not_found: ");
+}
+
+#[tokio::test]
 async fn a_backup_has_its_name_once_it_is_whole_and_replaces_nothing_unasked() {
     let server = luge_server::testing::start().await;
     let address = server.address();

@@ -11,7 +11,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::list::{list, optional_list, optional_map};
-use crate::{Grant, HookOverride, Key, LimitsRequest, Secret, Value};
+use crate::{Grant, HookOverride, Key, LimitsRequest, LogLevel, Secret, Value};
 
 /// The arguments of commands that take none: `[]` or `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -337,6 +337,8 @@ pub struct Logs<'a> {
     pub module: Option<Cow<'a, str>>,
     /// Whether to go on as new lines come.
     pub follow: Option<bool>,
+    /// Only lines of this level or a more serious one.
+    pub level: Option<LogLevel>,
 }
 
 /// `watch`: a stream of the changes below a prefix.

@@ -22,6 +22,7 @@ mod calls;
 mod error;
 mod frame;
 mod list;
+mod logs;
 mod module;
 mod reply;
 mod request;
@@ -40,6 +41,7 @@ pub use calls::{DryRunReply, DryRunWrite, RunningCall};
 pub use error::{DecodeError, ErrorCode, ErrorDetails, ErrorReply};
 pub use frame::{FRAME_HEADER_BYTES, FrameCodec, FrameError};
 pub use list::MAX_LIST_ELEMENTS;
+pub use logs::{LogEvent, LogLevel, LogLine};
 pub use module::{
     ExportDescription, Grant, HookCommand, HookDescription, HookOverride, LimitsRequest,
     ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, Phase,

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::list::list;
-use crate::{DryRunReply, ModuleDescription, ModuleSummary, RunningCall, StatsReply, WatchEvent};
+use crate::{
+    DryRunReply, LogEvent, ModuleDescription, ModuleSummary, RunningCall, StatsReply, WatchEvent,
+};
 
 /// Any reply, for encoding. Which one it is follows from the command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,6 +55,8 @@ pub enum Reply {
     Stats(Box<StatsReply>),
     /// Of `watch`, one of many.
     Event(WatchEvent),
+    /// Of `logs`, one of many.
+    Lines(LogEvent),
     /// Of `backup`, one of many: the next bytes of the copy.
     Piece(Bytes),
     /// Of commands that only succeed, and at the end of a stream: nil.

@@ -241,6 +241,12 @@ settings! {
         "the most that a push may ask for; every slot of the pool holds as many";
     phase_cpu_ms: u64 = 200, "ms",
         "the cpu time of all hooks before a command together, and of all after it";
+    max_guest_log_lines: usize = 10_000, "lines",
+        "what functions logged lately, kept in memory for `luge logs`";
+    max_guest_log_bytes: usize = 4 << 20, "bytes",
+        "the same in bytes; a line counts for 128 more than its text";
+    max_guest_log_rate: u64 = 1_000, "lines a second",
+        "what one version of a module may log, so that it neither fills the disk nor pushes the lines of others out; one line says that the rest is dropped";
     max_counted_functions: usize = 4_096, "functions",
         "functions whose calls are counted and timed, of all versions that are kept; each takes up to 10 KiB once it is called, and calls of more are counted together";
     stack_bytes: usize = 512 << 10, "bytes",

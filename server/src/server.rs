@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::command::CommandLimits;
 use crate::config::{Config, DurabilitySetting};
-use crate::function::{CallLimits, Ceilings, Seed, VersionBounds};
+use crate::function::{CallLimits, Ceilings, LogBounds, Seed, VersionBounds};
 use crate::net::{self, BindError, NetOptions, Stopper, Tls, TlsError};
 use crate::reload::{self, Reloader};
 use crate::session::{Authority, Core, LoadError, Settings, Surroundings, load_modules, sweep};
@@ -245,6 +245,11 @@ pub fn settings(config: &Config, ceilings: Ceilings) -> Settings {
         max_module_waiting: config.max_module_waiting_calls,
         max_streams: config.max_streams,
         max_all_streams: config.max_all_streams,
+        log: LogBounds {
+            lines: config.max_guest_log_lines,
+            bytes: config.max_guest_log_bytes,
+            rate: config.max_guest_log_rate,
+        },
         max_counted_functions: config.max_counted_functions,
         max_shared_attempts: config.max_shared_attempts,
         durability: config.durability.to_string(),
@@ -287,7 +292,7 @@ pub fn surroundings() -> Surroundings {
     Surroundings {
         now: Box::new(now),
         seed: Box::new(seed),
-        wall_ms: Box::new(wall_ms),
+        wall_ms: Arc::new(wall_ms),
     }
 }
 

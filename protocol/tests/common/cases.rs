@@ -335,6 +335,7 @@ fn push() -> ModulePush<'static> {
 
 fn stream_requests() -> Vec<(&'static str, Request<'static>)> {
     let logs = Logs {
+        level: None,
         module: Some(Cow::Borrowed("text")),
         follow: Some(true),
     };

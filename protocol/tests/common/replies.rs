@@ -6,9 +6,10 @@ use bytes::Bytes;
 use luge_protocol::{
     CallReply, ChangeKind, DelReply, ErrorCode, ErrorDetails, ErrorReply, ExportDescription, Found,
     FunctionKind, FunctionReport, Grant, HelloReply, HookCommand, HookDescription, HookTime,
-    IncrReply, InfoReply, KeyChange, LimitsRequest, ModuleChange, ModuleDescription, ModuleOutcome,
-    ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription, Reply, Response,
-    ScanEntry, ScanReply, ServerLimits, SetReply, StatsReply, Summary, VersionSummary, WatchEvent,
+    IncrReply, InfoReply, KeyChange, LimitsRequest, LogEvent, LogLevel, LogLine, ModuleChange,
+    ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, OperationReply, Phase,
+    ProcedureDescription, Reply, Response, ScanEntry, ScanReply, ServerLimits, SetReply,
+    StatsReply, Summary, VersionSummary, WatchEvent,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,9 +37,24 @@ fn stream_replies() -> Vec<Case> {
         ),
         case("watch.reply", 26, Reply::Event(event()), Some(event())),
         case("watch.reply.end", 26, Reply::Done(()), None::<WatchEvent>),
+        case("logs.reply", 25, Reply::Lines(lines()), Some(lines())),
         case("backup.reply", 27, Reply::Piece(piece.clone()), Some(piece)),
         case("stop.reply", 28, Reply::Done(()), ()),
     ]
+}
+
+fn lines() -> LogEvent {
+    LogEvent {
+        lines: vec![LogLine {
+            time_ms: 1_790_000_000_000,
+            level: LogLevel::Warn,
+            call: 1234,
+            module: "bank".to_owned(),
+            function: "transfer".to_owned(),
+            message: "the account is low".to_owned(),
+        }],
+        skipped: 3,
+    }
 }
 
 fn event() -> WatchEvent {

@@ -12,7 +12,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 use super::grant::Granted;
-use super::log::LogBudget;
+use super::guest_log::{GuestLog, LogRate};
+use super::log::{LogBudget, Speaker};
 use super::scan::OpenScan;
 use super::view::HookView;
 use crate::store::{Millis, Snapshot};
@@ -60,6 +61,8 @@ pub struct RequestContext {
     pub command: &'static str,
     /// Which attempt this is, from 1 on.
     pub attempt: u32,
+    /// Where what guests log is kept, if it is.
+    pub log: Option<Arc<GuestLog>>,
 }
 
 /// What all calls into one version of a module share.
@@ -77,6 +80,8 @@ pub struct ModuleContext {
     pub granted: Option<Granted>,
     /// What its initialisation's random numbers begin with: its hash.
     pub seed: Seed,
+    /// How much it logs.
+    pub log_rate: Arc<LogRate>,
 }
 
 /// Why a call must end at once.
@@ -117,6 +122,8 @@ pub struct Call<S: Snapshot> {
     pub request: RequestContext,
     /// The module.
     pub module: Arc<ModuleContext>,
+    /// The function, for its lines in the log.
+    pub function: Arc<str>,
     /// How far WASI's monotonic clock was moved on by waiting, in nanoseconds.
     pub waited_ns: u64,
     random: ChaCha8Rng,
@@ -144,6 +151,7 @@ impl<S: Snapshot> Call<S> {
             view: None,
             request,
             module,
+            function: Arc::default(),
             waited_ns: 0,
             random: ChaCha8Rng::from_seed(seed),
             scans: Vec::new(),
@@ -233,8 +241,8 @@ impl<S: Snapshot> Call<S> {
         if level > 4 {
             return Err(Stop::trap(format!("unknown log level {level}")));
         }
-        self.log
-            .log(&self.module.name, self.request.request, level, text);
+        let speaker = speaker(&self.request, &self.module, &self.function);
+        self.log.log(&speaker, level, text);
         Ok(())
     }
 
@@ -245,13 +253,14 @@ impl<S: Snapshot> Call<S> {
 
     /// Logs what is written to a standard stream.
     pub fn log_stream(&mut self, level: u32, bytes: &[u8]) {
-        self.log
-            .stream(&self.module.name, self.request.request, level, bytes);
+        let speaker = speaker(&self.request, &self.module, &self.function);
+        self.log.stream(&speaker, level, bytes);
     }
 
     /// Ends the log of this call.
     pub fn finish_log(&mut self) {
-        self.log.finish(&self.module.name, self.request.request);
+        let speaker = speaker(&self.request, &self.module, &self.function);
+        self.log.finish(&speaker);
     }
 
     /// A field of the context, as text.
@@ -394,6 +403,20 @@ impl Access {
             granted.check_write(key)?;
         }
         Ok(())
+    }
+}
+
+fn speaker<'a>(
+    request: &'a RequestContext,
+    module: &'a ModuleContext,
+    function: &'a Arc<str>,
+) -> Speaker<'a> {
+    Speaker {
+        module: &module.name,
+        function,
+        request: request.request,
+        rate: &module.log_rate,
+        log: request.log.as_deref(),
     }
 }
 

@@ -1,6 +1,10 @@
 //! What a guest logs: bounded, escaped, and under the name of its module.
 
+use std::sync::Arc;
+
 use tracing::{debug, error, info, trace, warn};
+
+use super::guest_log::{Admission, GuestLog, LogLine, LogRate};
 
 /// The most lines of one call that reach the log, so that a loop can't fill the disk.
 const MAX_LINES: u32 = 100;
@@ -11,7 +15,17 @@ const MAX_LINE_BYTES: usize = 4096;
 /// The most characters of a line that a caller is told.
 const MAX_TOLD_CHARACTERS: usize = 512;
 
+const WARN: u32 = 3;
 const ERROR: u32 = 4;
+
+/// Who logs, and where that goes.
+pub(super) struct Speaker<'a> {
+    pub(super) module: &'a str,
+    pub(super) function: &'a Arc<str>,
+    pub(super) request: u64,
+    pub(super) rate: &'a LogRate,
+    pub(super) log: Option<&'a GuestLog>,
+}
 
 /// How much of its log a call has left.
 #[derive(Debug)]
@@ -35,23 +49,19 @@ impl Default for LogBudget {
 
 impl LogBudget {
     /// Logs one text. `level` counts from 0 (trace) to 4 (error).
-    pub(super) fn log(&mut self, module: &str, request: u64, level: u32, text: &[u8]) {
+    pub(super) fn log(&mut self, speaker: &Speaker<'_>, level: u32, text: &[u8]) {
         if self.lines == 0 {
             return;
         }
         self.lines -= 1;
         let text = escape(text);
-        emit(module, request, level, &text);
+        speaker.say(level, &text);
         if level == ERROR {
             self.last_error = Some(text.chars().take(MAX_TOLD_CHARACTERS).collect());
         }
         if self.lines == 0 {
-            emit(
-                module,
-                request,
-                3,
-                &format!("more than {MAX_LINES} lines in one call; the rest is dropped"),
-            );
+            let text = format!("more than {MAX_LINES} lines in one call; the rest is dropped");
+            speaker.say(WARN, &text);
         }
     }
 
@@ -61,14 +71,14 @@ impl LogBudget {
     }
 
     /// Logs what a guest writes to a standard stream, line by line.
-    pub(super) fn stream(&mut self, module: &str, request: u64, level: u32, bytes: &[u8]) {
+    pub(super) fn stream(&mut self, speaker: &Speaker<'_>, level: u32, bytes: &[u8]) {
         for byte in bytes {
             if self.lines == 0 {
                 return;
             }
             if *byte == b'\n' || self.partial.len() >= MAX_LINE_BYTES {
                 let line = std::mem::take(&mut self.partial);
-                self.log(module, request, level, &line);
+                self.log(speaker, level, &line);
             }
             if *byte != b'\n' {
                 self.partial.push(*byte);
@@ -77,11 +87,42 @@ impl LogBudget {
     }
 
     /// Logs what is left of a line that was not ended.
-    pub(super) fn finish(&mut self, module: &str, request: u64) {
+    pub(super) fn finish(&mut self, speaker: &Speaker<'_>) {
         let line = std::mem::take(&mut self.partial);
         if !line.is_empty() {
-            self.log(module, request, 2, &line);
+            self.log(speaker, 2, &line);
         }
+    }
+}
+
+impl Speaker<'_> {
+    /// Puts a line into the server's log, and keeps it for those who ask for guests' lines.
+    fn say(&self, level: u32, text: &str) {
+        let Some(log) = self.log else {
+            return emit(self.module, self.request, level, text);
+        };
+        let now_ms = log.now_ms();
+        match log.admit(self.rate, now_ms) {
+            Admission::Taken => self.keep(log, now_ms, level, text),
+            Admission::FirstDropped => {
+                let limit = log.rate_limit();
+                let text = format!("more than {limit} lines in one second; the rest is dropped");
+                self.keep(log, now_ms, WARN, &text);
+            }
+            Admission::Dropped => {}
+        }
+    }
+
+    fn keep(&self, log: &GuestLog, time_ms: u64, level: u32, text: &str) {
+        emit(self.module, self.request, level, text);
+        log.keep(LogLine {
+            time_ms,
+            level: u8::try_from(level).unwrap_or(u8::MAX),
+            call: self.request,
+            module: self.module.into(),
+            function: Arc::clone(self.function),
+            message: text.to_owned(),
+        });
     }
 }
 
@@ -125,8 +166,15 @@ mod tests {
     #[test]
     fn a_call_has_a_bounded_number_of_lines() {
         let mut budget = LogBudget::default();
+        let speaker = Speaker {
+            module: "m",
+            function: &Arc::default(),
+            request: 1,
+            rate: &LogRate::default(),
+            log: None,
+        };
         for _ in 0..MAX_LINES * 2 {
-            budget.log("m", 1, 2, b"line");
+            budget.log(&speaker, 2, b"line");
         }
         assert_eq!(budget.lines, 0);
     }

@@ -8,6 +8,7 @@ mod call;
 mod describe;
 mod gate;
 mod grant;
+mod guest_log;
 mod histogram;
 mod limits;
 mod log;
@@ -31,6 +32,7 @@ pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop,
 pub use describe::{Changes, DescribeError, Described, Description, describe};
 pub use gate::{Crowded, Gate, Place};
 pub use grant::{Granted, MAX_GRANTED_PREFIXES, tidy};
+pub use guest_log::{GuestLog, LogBounds, LogLine, LogPage, LogRate};
 pub use histogram::{Distribution, Histogram, Sharded};
 pub use limits::{CallLimits, Ceilings, LimitError};
 pub use registry::{HookEntry, ModuleEntry, Registered, Registry};

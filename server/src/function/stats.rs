@@ -95,17 +95,26 @@ impl VersionStats {
 
     /// Where a function of this version is counted; nowhere if there is no room.
     pub fn of(&self, function: &str) -> Option<&Arc<FunctionStats>> {
-        let at = self
-            .functions
-            .binary_search_by(|place| (*place.name).cmp(function))
-            .ok()?;
-        let place = self.functions.get(at)?;
+        let place = self.place(function)?;
         if place.stats.get().is_none() && self.room.is_full() {
             self.room.uncounted.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let make = || Arc::new(FunctionStats::new(&self.room));
         Some(place.stats.get_or_init(make))
+    }
+
+    /// The name of a function, to be shared; empty if this version has no such function.
+    pub fn name(&self, function: &str) -> Arc<str> {
+        let place = self.place(function);
+        place.map_or_else(Arc::default, |place| Arc::clone(&place.name))
+    }
+
+    fn place(&self, function: &str) -> Option<&Place> {
+        let found = self
+            .functions
+            .binary_search_by(|place| (*place.name).cmp(function));
+        self.functions.get(found.ok()?)
     }
 
     /// The functions that were called, by name.

@@ -137,6 +137,7 @@ impl Replies {
         // Room is taken before the event is encoded, so that those who wait hold no bytes.
         let weight = match &response.outcome {
             Ok(Reply::Event(event)) => event.max_encoded_bytes(),
+            Ok(Reply::Lines(event)) => event.max_encoded_bytes(),
             Ok(Reply::Piece(piece)) => piece.len(),
             _ => 0,
         };

@@ -246,18 +246,8 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         }
         let mut transaction = self.transaction.take().ok_or(Abort::Lost)?;
         let write_limits = transaction.set_limits(limits.writes());
-        let seed = self.next_seed();
-        let context = Arc::clone(&module.context);
-        let mut call = Box::new(Call::new(
-            stage,
-            Some(transaction),
-            self.request.clone(),
-            context,
-            seed,
-        ));
+        let mut call = self.new_call(stage, transaction, module, function);
         call.max_output_bytes = limits.output_bytes;
-        call.max_key_bytes = self.core.settings.command.max_key_bytes;
-        call.max_value_bytes = self.core.settings.command.max_value_bytes;
         setup(&mut call);
         // Whoever runs functions has a ticket; what has none can't be seen.
         let ticket = self.ticket.get();
@@ -299,6 +289,27 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             view: call.view.take(),
         };
         Ok((end, ended.outcome, ended.usage))
+    }
+
+    fn new_call(
+        &mut self,
+        stage: Stage,
+        transaction: Transaction<S::Snapshot>,
+        module: &Registered<R::Module>,
+        function: &str,
+    ) -> Box<Call<S::Snapshot>> {
+        let seed = self.next_seed();
+        let mut call = Box::new(Call::new(
+            stage,
+            Some(transaction),
+            self.request.clone(),
+            Arc::clone(&module.context),
+            seed,
+        ));
+        call.function = module.stats.name(function);
+        call.max_key_bytes = self.core.settings.command.max_key_bytes;
+        call.max_value_bytes = self.core.settings.command.max_value_bytes;
+        call
     }
 
     fn count(

@@ -10,6 +10,7 @@ mod calls;
 mod dry_run;
 mod greeting;
 mod hooks;
+mod logs;
 mod modules;
 mod places;
 mod point;
@@ -36,7 +37,8 @@ use tokio::sync::watch::{Receiver, Sender};
 use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
 use crate::function::{
-    CallLimits, Ceilings, Gate, Identity, Registry, RequestContext, Runtime, Seed, VersionBounds,
+    CallLimits, Ceilings, Gate, GuestLog, Identity, LogBounds, Registry, RequestContext, Runtime,
+    Seed, VersionBounds,
 };
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
@@ -71,6 +73,8 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     /// The requests that run functions.
     calls: Arc<calls::Calls>,
     stats: Stats,
+    /// What guests logged lately.
+    log: Arc<GuestLog>,
     /// One permit for each stream, of all connections together.
     stream_places: Arc<Semaphore>,
     requests: AtomicU64,
@@ -107,6 +111,8 @@ pub struct Settings {
     pub max_streams: usize,
     /// Streams of all connections together.
     pub max_all_streams: usize,
+    /// What is kept of guests' lines.
+    pub log: LogBounds,
     /// Functions that are counted.
     pub max_counted_functions: usize,
     /// Attempts beside others, before one alone.
@@ -139,7 +145,7 @@ pub struct Surroundings {
     /// Fresh random bytes.
     pub seed: Box<dyn Fn() -> Seed + Send + Sync>,
     /// Milliseconds since 1970.
-    pub wall_ms: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub wall_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 /// One client's conversation.
@@ -201,6 +207,10 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             running: Semaphore::new(settings.max_running),
             calls: Arc::default(),
             stats: Stats::new(settings.max_counted_functions),
+            log: Arc::new(GuestLog::new(
+                settings.log,
+                Arc::clone(&surroundings.wall_ms),
+            )),
             stream_places: Arc::new(Semaphore::new(settings.max_all_streams)),
             settings,
             surroundings,
@@ -342,6 +352,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             | Command::Scan(_)
             | Command::Batch(_)
             | Command::Call(_) => self.run(context).await,
+            Command::Logs(logs) => (self.logs(context.id, logs), 0),
             Command::Watch(watch) => self.watch(context.id, watch).await,
             Command::Backup(_) => self.backup(context.id).await,
             Command::Stop(stop) => {
@@ -354,7 +365,6 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             }
             Command::CallsKill(kill) => (self.core.calls.kill(kill.call).map(Reply::Done), 0),
             Command::ModuleStats(of) => stats::told(&self.core, of.name.as_deref()),
-            Command::Logs(_) => (Err(refusal::unsupported(context.command.name())), 0),
         }
     }
 
@@ -375,6 +385,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             request: context.number,
             command: context.command.name(),
             attempt: 0,
+            log: Some(Arc::clone(&core.log)),
         };
         let point = read_point(context.command, &registry, self.last_seen);
         let (outcome, gate, has_written) =

@@ -20,12 +20,6 @@ pub(super) fn store(error: &StoreError) -> ErrorReply {
     ErrorReply::new(code, error.to_string())
 }
 
-/// A command that this release knows and does not carry out.
-pub(super) fn unsupported(what: &str) -> ErrorReply {
-    let message = format!("`{what}` is not carried out by this release");
-    ErrorReply::new(ErrorCode::Unsupported, message)
-}
-
 /// A request whose deadline has passed.
 pub(super) fn late() -> ErrorReply {
     let message = "the request's deadline passed before it was done";

@@ -1,4 +1,4 @@
-//! Streams: `watch` and `backup`, which answer one request with many responses.
+//! Streams: `watch`, `backup` and `logs`, which answer one request with many responses.
 //!
 //! A session opens a stream and knows it by its request's id until it has ended. Whoever drives the
 //! session takes the stream over, asks it for one event after the other, and says which of them were
@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use luge_protocol::{ErrorReply, HookCommand, Reply, RequestId, Watch, WatchEvent};
+use luge_protocol::{ErrorReply, HookCommand, Logs, Reply, RequestId, Watch, WatchEvent};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::logs::Reading;
 use super::watch::Filter;
 use super::{Core, Outcome, Session, refusal};
 use crate::function::Runtime;
@@ -38,6 +39,7 @@ enum Source<S: Store> {
         /// What is left of the last piece.
         piece: Bytes,
     },
+    Logs(Reading),
 }
 
 struct Watching<F> {
@@ -171,6 +173,21 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         Ok(())
     }
 
+    /// Answers the first of the lines that are kept.
+    pub(super) fn logs(&mut self, id: RequestId, logs: &Logs<'_>) -> Result<Reply, ErrorReply> {
+        let mut reading = Reading::new(&self.core.log, logs)?;
+        let first = reading.kept();
+        let (stop, place) = self.place(id)?;
+        self.begun = Some(Stream {
+            core: Arc::clone(&self.core),
+            id,
+            source: Source::Logs(reading),
+            stop,
+            place,
+        });
+        Ok(Reply::Lines(first))
+    }
+
     fn place(
         &mut self,
         id: RequestId,
@@ -212,6 +229,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Stream<S, R> {
                 let next = piece.split_to(piece.len().min(limit));
                 Ok(Some(Reply::Piece(next)))
             }
+            Source::Logs(reading) => Ok(reading.next().await.map(Reply::Lines)),
         }
     }
 
@@ -228,7 +246,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Stream<S, R> {
     pub fn progress(&self) -> Option<Progress> {
         match &self.source {
             Source::Watch(watching) => Some(Progress(Arc::clone(&watching.resume))),
-            Source::Backup { .. } => None,
+            Source::Backup { .. } | Source::Logs(_) => None,
         }
     }
 
@@ -252,7 +270,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Stream<S, R> {
     pub fn interrupted(&self, why: Interruption) -> ErrorReply {
         let resume = match &self.source {
             Source::Watch(watching) => Some(watching.resume.load(Ordering::Relaxed)),
-            Source::Backup { .. } => None,
+            Source::Backup { .. } | Source::Logs(_) => None,
         };
         match why {
             Interruption::Slow => refusal::slow(resume),

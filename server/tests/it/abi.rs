@@ -316,6 +316,7 @@ fn the_pages_fields_of_the_context_are_the_servers() {
         user: Some("anna".to_owned()),
     };
     let request = RequestContext {
+        log: None,
         identity: Arc::new(identity),
         request: 34,
         command: "mget",

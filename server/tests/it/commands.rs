@@ -316,36 +316,6 @@ fn large_values_come_back_whole() {
     );
 }
 
-#[test]
-fn commands_of_later_releases_are_answered_unsupported() {
-    use crate::support::{ManualClock, START_MS, Talk, runtime};
-    use luge_protocol::{Command, Logs, Options};
-    use luge_server::{config::Config, store::MemoryStore};
-
-    let later = [Command::Logs(Logs::default())];
-    let names: Vec<&str> = later.iter().map(Command::name).collect();
-    assert_eq!(names, ["logs"]);
-    runtime().block_on(async {
-        let clock = ManualClock::at(START_MS);
-        let store = MemoryStore::new([1; 16], Box::new(clock.clone()));
-        let config = Config {
-            max_instances: 16,
-            ..Config::default()
-        };
-        let mut talk = Talk::new(store, &config, clock).await;
-        for command in later {
-            let name = command.name();
-            let error = talk.ask("", command, Options::default()).await.unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("unsupported: `{name}` is not carried out by this release")
-            );
-        }
-        // Every other command is carried out.
-        assert_eq!(Command::NAMES.len(), names.len() + 28);
-    });
-}
-
 /// The message of a condition on a key that the batch had written itself contradicted itself.
 #[test]
 fn a_condition_tells_that_the_batch_itself_wrote_the_key() {

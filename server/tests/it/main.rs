@@ -36,6 +36,8 @@ mod history;
 mod hooks;
 /// The anomalies of the literature, by name.
 mod isolation;
+/// What guests log: kept within bounds, and told to whoever may read it.
+mod logs;
 /// Both stores against a plain ordered map.
 mod model;
 /// The store on disks whose power was cut, and on disks that fail.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use luge_client::{DEFAULT_PORT, OnFailure};
+use luge_client::{DEFAULT_PORT, LogLevel, OnFailure};
 
 use crate::units;
 
@@ -14,7 +14,7 @@ const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 the key is absent, or an error, which is on standard error as
 `error: CODE: message`; 2 wrong usage.
 
-With --json a command prints one JSON document (watch: one a change); errors stay as they are. Bytes that are not UTF-8
+With --json a command prints one JSON document (watch: one a change; logs: one a line); errors stay as they are. Bytes that are not UTF-8
 are {\"hex\": \"00ff\"} in it.
 A value that begins with a hyphen stands behind `--`: luge set -- KEY -VALUE";
 
@@ -161,6 +161,10 @@ pub(crate) enum Command {
         #[arg(value_name = "ID")]
         call: u64,
     },
+    /// Print what functions logged, one line each: time, level, call, function, text
+    ///
+    /// The server keeps the latest lines, and escapes control characters in them. Columns stand between tabs.
+    Logs(Logs),
     /// Print changes as they are committed, one a line: sequence, change, key, value
     ///
     /// A change is set, del, or expire: the key's time had come, and its entry was removed. Columns stand between tabs, and are escaped as with scan. With
@@ -230,6 +234,39 @@ pub(crate) struct Watch {
     /// End after so many changes
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The module whose lines are wanted [default: all of them]
+    pub(crate) module: Option<String>,
+    /// Go on with new lines as they come, until it is interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only lines of this level or a more serious one
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) level: Option<Level>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Trace => Self::Trace,
+            Level::Debug => Self::Debug,
+            Level::Info => Self::Info,
+            Level::Warn => Self::Warn,
+            Level::Error => Self::Error,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@
 //!   run     commands on keys           module  commands on modules
 //!   calls   call, dry runs, ps, kill stats   what was counted of functions
 //!   streams watch and backup           json    between JSON and MessagePack
-//!   print   what goes to stdout
+//!   logs    what functions logged       print   what goes to stdout
 //!   failure what goes to stderr, and how the process ends
 //! ```
 
@@ -15,6 +15,7 @@ mod args;
 mod calls;
 mod failure;
 mod json;
+mod logs;
 mod module;
 mod print;
 mod run;

@@ -12,7 +12,7 @@ use crate::args::{Command, Scan, Set};
 use crate::failure::Failure;
 use crate::print::{Printer, escape_for_line};
 use crate::units::show_milliseconds;
-use crate::{Outcome, calls, json, module, streams};
+use crate::{Outcome, calls, json, logs, module, streams};
 
 /// The most entries that one page of a scan is asked for.
 const PAGE_ENTRIES: usize = 1000;
@@ -61,6 +61,7 @@ pub(crate) async fn run(
             client.kill(call).await?;
             done(printer, &json!("ok"), "ok")
         }
+        Command::Logs(arguments) => logs::print(client, arguments, printer).await,
         Command::Watch(arguments) => streams::watch(client, arguments, printer).await,
         Command::Backup(arguments) => streams::backup(client, arguments, printer).await,
         Command::Flush => {

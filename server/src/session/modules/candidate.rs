@@ -166,6 +166,7 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
         let seed = (core.surroundings.seed)();
         let request = RequestContext {
             command: "module.push",
+            log: Some(Arc::clone(&core.log)),
             ..RequestContext::default()
         };
         let mut call = Box::new(Call::new(
@@ -175,6 +176,7 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
             Arc::clone(context),
             seed,
         ));
+        call.function = name.as_str().into();
         // Together they write no more than one call may.
         call.max_output_bytes = limits.output_bytes.saturating_sub(lines.len());
         let deadline = (core.surroundings.now)() + limits.deadline;

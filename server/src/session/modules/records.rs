@@ -194,6 +194,7 @@ pub(super) fn context(description: &ModuleDescription, seed: Hash) -> ModuleCont
         pushed_ms: description.pushed_ms,
         granted: description.grant.as_ref().map(Granted::new),
         seed,
+        log_rate: Arc::default(),
     }
 }
 

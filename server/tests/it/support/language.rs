@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use luge_protocol::{
     Batch, Call, CallsKill, ChangeKind, Check, Command, Condition, Del, ErrorReply, Exists, Expire,
-    Found, Get, Grant, Hello, HookOverride, Incr, Key, LimitsRequest, Mget, ModuleActivate,
-    ModuleDescription, ModuleName, ModuleOutcome, ModulePush, ModuleShow, ModuleStats,
-    ModuleSummary, NoArguments, Operation, OperationReply, Persist, Range, Reply, RunningCall,
-    Scan, Set, StatsReply, Stop, Ttl, Value, Watch, WatchEvent,
+    Found, Get, Grant, Hello, HookOverride, Incr, Key, LimitsRequest, LogEvent, LogLevel, Logs,
+    Mget, ModuleActivate, ModuleDescription, ModuleName, ModuleOutcome, ModulePush, ModuleShow,
+    ModuleStats, ModuleSummary, NoArguments, Operation, OperationReply, Persist, Range, Reply,
+    RunningCall, Scan, Set, StatsReply, Stop, Ttl, Value, Watch, WatchEvent,
 };
 
 use super::speaker::speaker;
@@ -59,6 +59,13 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
         "calls" => Command::CallsList(NoArguments {}),
         "kill" => Command::CallsKill(CallsKill {
             call: words.text(0).parse().unwrap(),
+        }),
+        "logs" => Command::Logs(Logs {
+            module: words.plain.first().map(|name| name.to_string().into()),
+            follow: words.has("follow").then_some(true),
+            level: words
+                .option("level")
+                .map(|level| LogLevel::from_name(&level[0]).unwrap()),
         }),
         "backup" => Command::Backup(NoArguments {}),
         "stop" => Command::Stop(Stop {
@@ -371,12 +378,27 @@ pub(crate) fn render(outcome: Result<Reply, ErrorReply>) -> String {
                 }
             }
             Reply::Stats(told) => stats(&told),
+            Reply::Lines(event) => log_event(&event),
             Reply::Event(event) => watch_event(&event),
             Reply::Piece(piece) => format!("piece of {}", piece.len()),
             Reply::Done(()) => "ok".to_owned(),
             Reply::Hello(hello) => hello.server,
             Reply::Info(info) => format!("modules {}", info.modules),
         },
+    }
+}
+
+/// Such as `3 skipped; warn m.run: text; info m.run: more`.
+fn log_event(event: &LogEvent) -> String {
+    let skipped = (event.skipped > 0).then(|| format!("{} skipped", event.skipped));
+    let lines = event.lines.iter().map(|it| {
+        let level = it.level.name();
+        format!("{level} {}.{}: {}", it.module, it.function, it.message)
+    });
+    let words: Vec<String> = skipped.into_iter().chain(lines).collect();
+    match words.is_empty() {
+        true => "no lines".to_owned(),
+        false => words.join("; "),
     }
 }
 

@@ -245,7 +245,7 @@ pub(crate) fn core<S: Store>(store: S, config: &Config) -> TestCore<S> {
     })
     .unwrap();
     let surroundings = Surroundings {
-        wall_ms: Box::new(|| START_MS),
+        wall_ms: Arc::new(|| START_MS),
         ..surroundings()
     };
     Core::new(store, runtime, settings(config, ceilings), surroundings)
