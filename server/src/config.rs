@@ -115,6 +115,8 @@ macro_rules! settings {
 settings! {
     listen: String = format!("127.0.0.1:{}", luge_protocol::DEFAULT_PORT), "host:port",
         "where clients connect; a loopback address, unless there are tokens or no_auth is set";
+    metrics: String = String::new(), "host:port",
+        "where metrics are told over HTTP, to whoever reaches it; a loopback address, unless there are tokens or no_auth is set; if empty, nowhere";
     data: PathBuf = "./luge-data".into(), "folder",
         "where the data lies; one server at a time has it open";
     tokens_file: PathBuf = PathBuf::new(), "file",

@@ -15,6 +15,7 @@ pub mod session;
 pub mod store;
 pub mod transaction;
 
+mod metrics;
 pub mod net;
 pub mod udf;
 

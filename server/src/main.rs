@@ -61,6 +61,9 @@ struct SettingFlags {
     /// Where clients connect [default: 127.0.0.1:5843].
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where metrics are told over HTTP: /metrics, /healthz and /readyz [default: nowhere].
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<String>,
     /// Where the data lies [default: ./luge-data].
     #[arg(long, value_name = "FOLDER")]
     data: Option<String>,
@@ -96,6 +99,7 @@ impl SettingFlags {
         let mut flags = self.set.clone();
         let named = [
             ("listen", &self.listen),
+            ("metrics", &self.metrics),
             ("data", &self.data),
             ("tokens_file", &self.tokens_file),
             ("tls_cert", &self.tls_cert),

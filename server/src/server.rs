@@ -8,10 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::command::CommandLimits;
 use crate::config::{Config, DurabilitySetting};
 use crate::function::{CallLimits, Ceilings, LogBounds, Seed, VersionBounds};
+use crate::metrics::ServerPages;
 use crate::net::{self, BindError, NetOptions, Stopper, Tls, TlsError};
 use crate::reload::{self, Reloader};
 use crate::session::{Authority, Core, LoadError, Settings, Surroundings, load_modules, sweep};
@@ -38,6 +40,7 @@ pub struct Server {
     options: NetOptions,
     tls: Option<Arc<Tls>>,
     reloader: Reloader,
+    metrics: Option<MetricsPort>,
 }
 
 /// Why a server does not start, or does not stop in order.
@@ -97,6 +100,8 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|error| BindError::Unresolved(config.listen.clone(), error))?;
+        // Before the folder, too: a start that takes long is told there.
+        let metrics = MetricsPort::open(config, is_guarded).await?;
         let core = Arc::new(open_core(config, disk)?);
         let modules = load_modules(&core).await?;
         tracing::info!("tokens: {}", reload::tell(&authority));
@@ -106,6 +111,10 @@ impl Server {
                 "without TLS, tokens and data cross the network as they are; set tls_cert and tls_key"
             );
         }
+        if let Some(metrics) = &metrics {
+            metrics.pages.started(Arc::clone(&core));
+            tracing::info!(address = %metrics.address, "metrics");
+        }
         tracing::info!(%address, data = %config.data.display(), modules, "ready");
         Ok(Self {
             reloader: Reloader::new(Arc::clone(&core), tls.clone(), config.clone()),
@@ -114,6 +123,7 @@ impl Server {
             listener,
             address,
             options: net_options(config),
+            metrics,
         })
     }
 
@@ -121,6 +131,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells metrics, if it does.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|metrics| metrics.address)
     }
 
     /// What takes over changed files while it serves.
@@ -137,6 +153,9 @@ impl Server {
         self,
         stopping: tokio::sync::watch::Receiver<bool>,
     ) -> Result<(), ServerError> {
+        if let Some(metrics) = &self.metrics {
+            metrics.pages.runs_until(stopping.clone());
+        }
         let serving = net::serve(
             self.listener,
             Arc::clone(&self.core),
@@ -151,6 +170,42 @@ impl Server {
         self.core.store.close().await?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// The port for metrics, which is served until it is dropped.
+struct MetricsPort {
+    pages: Arc<ServerPages>,
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl MetricsPort {
+    async fn open(config: &Config, is_guarded: bool) -> Result<Option<Self>, BindError> {
+        if config.metrics.is_empty() {
+            return Ok(None);
+        }
+        let bound = net::bind(&config.metrics, is_guarded || config.no_auth).await;
+        let listener = bound.map_err(|error| match error {
+            BindError::Open(address) => BindError::OpenMetrics(address),
+            other => other,
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| BindError::Unresolved(config.metrics.clone(), error))?;
+        let pages = Arc::new(ServerPages::default());
+        let task = tokio::spawn(net::serve_pages(listener, Arc::clone(&pages) as _));
+        Ok(Some(Self {
+            pages,
+            address,
+            task,
+        }))
+    }
+}
+
+impl Drop for MetricsPort {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -19,6 +19,7 @@ use crate::udf::{EngineOptions, WasmRuntime};
 /// A running server. Dropping it stops it in order and removes its folder.
 pub struct TestServer {
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     stopper: Option<Stopper>,
     thread: Option<JoinHandle<Result<(), ServerError>>>,
     folder: Option<TempDir>,
@@ -65,7 +66,7 @@ pub async fn start_on(
     change(&mut config);
     start_thread(async move |told, stopping| {
         let server = Server::start_on(&config, disk).await?;
-        let _ = told.send(server.address());
+        let _ = told.send((server.address(), server.metrics_address()));
         server.run(stopping).await
     })
     .await
@@ -89,7 +90,7 @@ pub async fn start_in_memory() -> TestServer {
         let store = MemoryStore::new([0; 16], Box::new(SystemClock));
         let settings = server::settings(&config, ceilings);
         let core = Core::new(store, runtime, settings, server::surroundings());
-        let _ = told.send(address);
+        let _ = told.send((address, None));
         net::serve(
             listener,
             Arc::new(core),
@@ -103,14 +104,17 @@ pub async fn start_in_memory() -> TestServer {
     .await
 }
 
+/// Where it listens, and where it tells metrics.
+type Addresses = (SocketAddr, Option<SocketAddr>);
+
 async fn start_thread<F>(serve: F) -> TestServer
 where
-    F: AsyncFnOnce(oneshot::Sender<SocketAddr>, watch::Receiver<bool>) -> Result<(), ServerError>
+    F: AsyncFnOnce(oneshot::Sender<Addresses>, watch::Receiver<bool>) -> Result<(), ServerError>
         + Send
         + 'static,
 {
     let (stopper, stopping) = stopper();
-    let (told, address) = oneshot::channel();
+    let (told, addresses) = oneshot::channel();
     // A runtime of its own: dropping the server can then wait for it, whatever runtime the test has.
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -120,9 +124,10 @@ where
             .expect("a runtime");
         runtime.block_on(serve(told, stopping))
     });
-    let address = address.await.expect("the server starts");
+    let (address, metrics) = addresses.await.expect("the server starts");
     TestServer {
         address,
+        metrics,
         stopper: Some(stopper),
         thread: Some(thread),
         folder: None,
@@ -134,6 +139,12 @@ impl TestServer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it tells metrics, if it does.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// Stops it in order.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -43,7 +44,7 @@ enum End {
 }
 
 /// The way in.
-struct Requests<I> {
+struct Requests<'a, I> {
     socket: I,
     buffer: BytesMut,
     codec: FrameCodec,
@@ -54,6 +55,7 @@ struct Requests<I> {
     /// When the connection must have been greeted; nothing once it was.
     greeting_deadline: Option<Instant>,
     shared: SharedBuffers,
+    received: &'a AtomicU64,
     /// What the buffer takes of the server's budget, while a large frame arrives and is handled.
     held: Option<Held>,
 }
@@ -121,6 +123,7 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
         has_spoken: false,
         greeting_deadline: Some(deadline),
         shared: shared.replies,
+        received: &core.traffic().received_bytes,
         held: None,
     };
     let read = async {
@@ -132,7 +135,9 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
     };
     let store = &core.store;
     let write = async move {
-        waiting.write(store, &mut sink, options.write_timeout).await;
+        let sent = &core.traffic().sent_bytes;
+        let patience = options.write_timeout;
+        waiting.write(store, &mut sink, patience, sent).await;
         sink
     };
     // Whichever ends first: without a writer there is nobody to answer to, and without a reader the
@@ -163,13 +168,13 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
     }
 }
 
-async fn answer_all<S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
+async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
     mut session: Session<S, R>,
-    mut requests: Requests<I>,
+    mut requests: Requests<'a, I>,
     answers: &replies::Replies,
     mut streams: Streams,
     mut stopping: watch::Receiver<bool>,
-) -> (Requests<I>, End) {
+) -> (Requests<'a, I>, End) {
     let mut authority = session.authority();
     loop {
         let next = tokio::select! {
@@ -213,7 +218,7 @@ async fn answer_all<S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
     (requests, End::Closed)
 }
 
-impl<I: AsyncRead + Unpin> Requests<I> {
+impl<I: AsyncRead + Unpin> Requests<'_, I> {
     /// The next request's body.
     async fn next(&mut self) -> Result<bytes::Bytes, End> {
         loop {
@@ -274,7 +279,10 @@ impl<I: AsyncRead + Unpin> Requests<I> {
         };
         match timeout_at(deadline, read).await {
             Ok(Ok(0) | Err(_)) => Err(End::Closed),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(bytes)) => {
+                self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+                Ok(())
+            }
             Err(_) if greeting.is_some() => {
                 let limit = self.options.greeting_timeout;
                 Err(End::Refused(too_late("no `hello` was accepted", limit)))

@@ -32,6 +32,11 @@ pub enum BindError {
     /// Others could reach it, and nobody would have to say who they are.
     #[error("{0} can be reached from other machines, and there are no tokens: whoever reaches it could read, write and deploy; make a token with `luge-server token add NAME --role admin`, or pass --no-auth if the network is yours alone; 127.0.0.1:{port} is served without either", port = luge_protocol::DEFAULT_PORT)]
     Open(SocketAddr),
+    /// Others could reach the metrics, and nobody would have to say who they are.
+    #[error(
+        "{0} can be reached from other machines, and whoever reaches it could read the metrics, which name modules and functions; choose 127.0.0.1, make tokens for the server, or pass --no-auth if the network is yours alone"
+    )]
+    OpenMetrics(SocketAddr),
     /// Somebody has it.
     #[error("{0} is in use by another program; stop it, or choose another address with --listen")]
     InUse(SocketAddr),

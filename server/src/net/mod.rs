@@ -3,6 +3,7 @@
 mod buffers;
 mod connection;
 mod foreign;
+mod http;
 mod listener;
 mod replies;
 mod streams;
@@ -10,6 +11,7 @@ mod tls;
 
 use std::time::Duration;
 
+pub use http::{Pages, serve_pages};
 pub use listener::{BindError, Stopper, bind, serve};
 pub use tls::{Tls, TlsError};
 

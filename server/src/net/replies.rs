@@ -5,6 +5,7 @@
 //! clients do not read take no room from replies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use luge_protocol::{ErrorCode, ErrorReply, Reply, RequestId, Response};
@@ -210,6 +211,7 @@ impl Waiting {
         store: &S,
         socket: &mut (impl AsyncWrite + Unpin),
         write_timeout: Duration,
+        sent: &AtomicU64,
     ) {
         let mut next = self.0.recv().await;
         let mut buffer = Vec::new();
@@ -230,6 +232,7 @@ impl Waiting {
             if !write_all(socket, &buffer, write_timeout).await {
                 return;
             }
+            sent.fetch_add(buffer.len() as u64, Ordering::Relaxed);
             buffer.clear();
             places.clear();
             if buffer.capacity() > MAX_WRITE_BYTES * 2 {
@@ -433,9 +436,10 @@ mod tests {
             let (replies, waiting) = queue(&options, both);
             let (mut socket, _deaf) = tokio::io::duplex(1024);
             assert!(replies.send(answer(ROOM_BYTES / 2)).await);
+            let sent = AtomicU64::new(0);
             tokio::select! {
                 biased;
-                () = waiting.write(&store, &mut socket, options.write_timeout) => {
+                () = waiting.write(&store, &mut socket, options.write_timeout, &sent) => {
                     panic!("nobody reads")
                 }
                 _ = shared.hold(ROOM_BYTES) => panic!("the room is taken"),

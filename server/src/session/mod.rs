@@ -8,6 +8,7 @@ mod attempt;
 mod authority;
 mod calls;
 mod dry_run;
+mod figures;
 mod greeting;
 mod hooks;
 mod logs;
@@ -48,6 +49,7 @@ use stats::Stats;
 use streams::StreamTable;
 
 pub use authority::{Authority, Role, Token, TokenHash};
+pub use figures::{Figures, FunctionFigures, Traffic};
 pub use modules::{LoadError, load_modules};
 pub use streams::{Interruption, Progress, Stream};
 pub use sweep::{sweep, sweep_once};
@@ -73,6 +75,7 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     /// The requests that run functions.
     calls: Arc<calls::Calls>,
     stats: Stats,
+    traffic: Traffic,
     /// What guests logged lately.
     log: Arc<GuestLog>,
     /// One permit for each stream, of all connections together.
@@ -206,6 +209,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             coordinator: Coordinator::default(),
             running: Semaphore::new(settings.max_running),
             calls: Arc::default(),
+            traffic: Traffic::default(),
             stats: Stats::new(settings.max_counted_functions),
             log: Arc::new(GuestLog::new(
                 settings.log,

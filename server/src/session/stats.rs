@@ -10,11 +10,11 @@ use luge_protocol::{
     Command, ErrorCode, FunctionReport, HookTime, ModuleDescription, Reply, StatsReply, Summary,
 };
 
+use super::figures::FunctionFigures;
 use super::modules::find;
 use super::{Core, Outcome};
 use crate::function::{
-    Counted, Distribution, FunctionStats, Histogram, Registry, Runtime, Sharded, StatsRoom,
-    VersionStats,
+    Distribution, FunctionStats, Histogram, Registry, Runtime, Sharded, StatsRoom, VersionStats,
 };
 use crate::store::Store;
 
@@ -111,6 +111,49 @@ impl Stats {
         })
     }
 
+    /// Requests by command and by `ok` or the code of the error; those that could not be read have no
+    /// command. Those that there were none of are left out.
+    pub(super) fn requests(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let commands = Command::NAMES.iter().copied().chain(["none"]).enumerate();
+        let mut requests = Vec::new();
+        for (at, command) in commands {
+            let codes = ErrorCode::ALL.iter().map(|code| code.name());
+            for (result, name) in ["ok"].into_iter().chain(codes).enumerate() {
+                let of =
+                    |shard: &Requests| Some(shard.0.get(at)?.get(result)?.load(Ordering::Relaxed));
+                let count = self.requests.all().filter_map(of).sum();
+                if count > 0 {
+                    requests.push((command, name, count));
+                }
+            }
+        }
+        requests
+    }
+
+    /// The functions that were called, by module, version and name.
+    pub(super) fn functions(&self) -> Vec<FunctionFigures> {
+        let mut functions = Vec::new();
+        for ((module, version), stats) in self.kept() {
+            functions.extend(
+                stats
+                    .called()
+                    .map(|(function, kind, counted)| FunctionFigures {
+                        module: module.clone(),
+                        version,
+                        function: function.to_owned(),
+                        kind,
+                        counted,
+                    }),
+            );
+        }
+        functions
+    }
+
+    /// Calls of functions beyond those that are counted.
+    pub(super) fn uncounted(&self) -> u64 {
+        self.room.uncounted()
+    }
+
     fn versions(&self) -> MutexGuard<'_, BTreeMap<(String, u64), Arc<VersionStats>>> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -160,21 +203,13 @@ pub(super) fn told<S: Store, R: Runtime<S::Snapshot>>(
     if let Some(Err(refused)) = name.map(|name| find(&registry, name)) {
         return (Err(refused), 0);
     }
-    let mut functions = Vec::new();
-    for ((module, version), stats) in core.stats.kept() {
-        if name.is_none_or(|name| name == module) {
-            let active = registry.module(&module);
-            let is_active = active.is_some_and(|active| active.context.version == version);
-            functions.extend(stats.called().map(|(function, kind, counted)| {
-                let (module, function) = (module.clone(), function.to_owned());
-                FunctionReport {
-                    active: is_active,
-                    kind,
-                    ..report(module, version, function, &counted)
-                }
-            }));
-        }
-    }
+    let functions = core.stats.functions().into_iter();
+    let functions = functions.filter(|it| name.is_none_or(|name| name == it.module));
+    let functions = functions.map(|it| {
+        let active = registry.module(&it.module);
+        let is_active = active.is_some_and(|active| active.context.version == it.version);
+        report(it, is_active)
+    });
     let hooks = core.stats.hook_times().map(|(command, times)| HookTime {
         command: command.to_owned(),
         requests: times.count(),
@@ -182,21 +217,22 @@ pub(super) fn told<S: Store, R: Runtime<S::Snapshot>>(
     });
     let reply = StatsReply {
         counted_ms: core.uptime_ms(),
-        functions,
+        functions: functions.collect(),
         hooks: hooks.collect(),
-        uncounted_calls: core.stats.room.uncounted(),
+        uncounted_calls: core.stats.uncounted(),
     };
     (Ok(Reply::Stats(Box::new(reply))), registry.sequence)
 }
 
-fn report(module: String, version: u64, function: String, counted: &Counted) -> FunctionReport {
+fn report(it: FunctionFigures, active: bool) -> FunctionReport {
+    let counted = it.counted;
     let errors = counted.errors.iter();
     FunctionReport {
-        module,
-        version,
-        active: false,
-        function,
-        kind: luge_protocol::FunctionKind::Procedure,
+        module: it.module,
+        version: it.version,
+        active,
+        function: it.function,
+        kind: it.kind,
         calls: counted.cpu_ns.count(),
         errors: errors
             .map(|(code, count)| (code.name().to_owned(), *count))

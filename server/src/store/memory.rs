@@ -14,7 +14,7 @@ use super::embedded::base::{CopyHeader, CopyWriter, Row};
 use super::{
     Backup, Clock, Commit, CommitOutcome, CommittedChanges, Decision, Entry, Evaluated, Feed,
     KeyRange, Millis, Page, PageLimit, ReadPoint, ReadSet, Sequence, Snapshot, Store, StoreError,
-    Target, WriteSet,
+    StoreFigures, Target, WriteSet,
 };
 use crate::bugs::{Bug, is_seeded};
 
@@ -211,6 +211,21 @@ impl Store for MemoryStore {
 
     fn visible(&self) -> Sequence {
         self.shared.lock().visible
+    }
+
+    fn figures(&self) -> StoreFigures {
+        let visible = self.visible();
+        StoreFigures {
+            visible,
+            acked: visible,
+            synced: visible,
+            is_writable: true,
+            ..StoreFigures::default()
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn id(&self) -> [u8; 16] {

@@ -265,6 +265,33 @@ pub trait Snapshot: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 }
 
+/// A store in numbers, of about one moment. Those that count begin when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreFigures {
+    /// The newest commit that new snapshots see.
+    pub visible: Sequence,
+    /// The newest commit that is as durable as it was asked to be.
+    pub acked: Sequence,
+    /// The newest commit that is on disk.
+    pub synced: Sequence,
+    /// Open snapshots.
+    pub snapshots: u64,
+    /// Whether writes are taken.
+    pub is_writable: bool,
+    /// Writes in memory that the index has not, in bytes.
+    pub unfolded_bytes: u64,
+    /// Replaced values in memory, in bytes.
+    pub history_bytes: u64,
+    /// Entries of the index in memory, in bytes.
+    pub cached_bytes: u64,
+    /// The log's files, in bytes.
+    pub log_bytes: u64,
+    /// Passes that took writes to the index.
+    pub folds: u64,
+    /// Copies of the index that were written.
+    pub bases: u64,
+}
+
 /// A store. See the head of this module for what it guarantees.
 pub trait Store: Send + Sync + 'static {
     /// Its snapshots.
@@ -350,6 +377,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// The newest visible sequence.
     fn visible(&self) -> Sequence;
+
+    /// What is known of it in numbers. It may wait for locks that are held while the disk is written.
+    fn figures(&self) -> StoreFigures;
+
+    /// Whether writes are taken.
+    ///
+    /// # Errors
+    /// Why they are not.
+    fn check_writable(&self) -> Result<(), StoreError>;
 
     /// 16 bytes that tell this store from every other.
     fn id(&self) -> [u8; 16];

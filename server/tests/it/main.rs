@@ -38,6 +38,8 @@ mod hooks;
 mod isolation;
 /// What guests log: kept within bounds, and told to whoever may read it.
 mod logs;
+/// The port for metrics: three pages, within bounds.
+mod metrics;
 /// Both stores against a plain ordered map.
 mod model;
 /// The store on disks whose power was cut, and on disks that fail.

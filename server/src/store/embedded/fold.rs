@@ -91,6 +91,7 @@ fn pass(shared: &Shared) -> Result<(), StoreError> {
     shared.versions.finish_pass(unfolded);
     note(shared, floor)?;
     shared.applied_position.store(position, Ordering::Release);
+    shared.folds.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 

@@ -48,7 +48,7 @@ use self::snapshots::Begun;
 use self::versions::Known;
 use super::{
     Clock, Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, Page, PageLimit,
-    Peeked, ReadPoint, Sequence, Snapshot, Store, StoreError, Target,
+    Peeked, ReadPoint, Sequence, Snapshot, Store, StoreError, StoreFigures, Target,
 };
 use crate::bugs::{Bug, is_seeded};
 
@@ -312,6 +312,27 @@ impl Store for EmbeddedStore {
 
     fn visible(&self) -> Sequence {
         self.shared.snapshots.visible()
+    }
+
+    fn figures(&self) -> StoreFigures {
+        let (snapshots, versions) = (&self.shared.snapshots, &self.shared.versions);
+        StoreFigures {
+            visible: snapshots.visible(),
+            acked: snapshots.acked(),
+            synced: self.shared.journal.synced(),
+            snapshots: snapshots.open() as u64,
+            is_writable: self.check_writable().is_ok(),
+            unfolded_bytes: versions.unfolded_bytes() as u64,
+            history_bytes: versions.older_bytes() as u64,
+            cached_bytes: versions.cached_bytes() as u64,
+            log_bytes: self.shared.journal.extent().0,
+            folds: self.shared.folds.load(Ordering::Relaxed),
+            bases: self.shared.bases.load(Ordering::Relaxed),
+        }
+    }
+
+    fn check_writable(&self) -> Result<(), StoreError> {
+        self.shared.sequencer.check()
     }
 
     fn id(&self) -> [u8; 16] {

@@ -215,6 +215,7 @@ fn start(
         base_bytes: AtomicU64::new(base.map_or(0, |base| base.bytes)),
         base_position: AtomicU64::new(0),
         is_index_doubtful: AtomicBool::new(false),
+        folds: AtomicU64::new(0),
         is_full: AtomicBool::new(false),
         swept: Mutex::new(None),
         wants_fold: AtomicBool::new(false),

@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) base_bytes: AtomicU64,
     /// Where the log was, at the most, at the commit that the base starts behind.
     pub(super) base_position: AtomicU64,
+    /// Passes of the fold that came to their end.
+    pub(super) folds: AtomicU64,
     pub(super) is_index_doubtful: AtomicBool,
     /// The disk has no room.
     pub(super) is_full: AtomicBool,

@@ -103,6 +103,12 @@ impl Snapshots {
         self.needed.load(Ordering::Acquire)
     }
 
+    /// How many snapshots are open.
+    pub(super) fn open(&self) -> usize {
+        let published = self.lock();
+        published.active.iter().map(|active| active.count).sum()
+    }
+
     /// The newest stamp, and the time that the log covers.
     pub(super) fn times(&self) -> (Millis, Millis) {
         let published = self.lock();

@@ -216,6 +216,13 @@ impl Versions {
         self.older_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of what the index has, too. It looks at one part after the other.
+    pub(super) fn cached_bytes(&self) -> usize {
+        let parts = self.shards.iter();
+        let shards = parts.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner));
+        shards.map(|shard| shard.cached_bytes).sum()
+    }
+
     /// What a snapshot sees under a key.
     pub(super) fn get(&self, key: &[u8], snapshot: Sequence) -> Known {
         let (hash, mut shard) = self.shard(key);
