@@ -79,6 +79,7 @@ async fn run(
         cpu: limits.cpu,
         deadline: begun + Duration::from_secs(3600),
         running: Arc::default(),
+        isolation: luge_protocol::Isolation::Fresh,
     };
     for _ in 0..count {
         let request = RequestContext::default();

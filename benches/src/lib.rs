@@ -117,6 +117,7 @@ pub async fn session<S: Store>(core: &Arc<BenchCore<S>>) -> BenchSession<S> {
         inactive: None,
         dry_run: None,
         grant: None,
+        isolation: None,
     });
     ask(&mut session, &encode(push)).await;
     session

@@ -102,10 +102,10 @@ pub use logs::{LogEntry, LogOptions, LogReader};
 pub use luge_protocol::{
     ChangeKind, Command, Condition, DEFAULT_PORT, DryRunReply, DryRunWrite, ErrorCode,
     ErrorDetails, ErrorReply, ExportDescription, Found, FunctionKind, FunctionReport, Grant,
-    HelloReply, HookCommand, HookDescription, HookOverride, HookTime, IncrReply, InfoReply, Key,
-    KeyChange, LimitsRequest, LogLevel, LogLine, ModuleChange, ModuleDescription, ModuleOutcome,
-    ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription, RunningCall,
-    ServerLimits, SetReply, StatsReply, Summary, VersionSummary,
+    HelloReply, HookCommand, HookDescription, HookOverride, HookTime, IncrReply, InfoReply,
+    Isolation, Key, KeyChange, LimitsRequest, LogLevel, LogLine, ModuleChange, ModuleDescription,
+    ModuleOutcome, ModuleSummary, OnFailure, OperationReply, Phase, ProcedureDescription,
+    RunningCall, ServerLimits, SetReply, StatsReply, Summary, VersionSummary,
 };
 pub use module::PushOptions;
 pub use scan::{Entry, Keys, Page, ScanOptions, Scanner};

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use luge_protocol::{
-    Command, Grant, HookOverride, LimitsRequest, ModuleActivate, ModuleDescription, ModuleName,
-    ModulePush, ModuleShow, ModuleStats, ModuleSummary, NoArguments, StatsReply,
+    Command, Grant, HookOverride, Isolation, LimitsRequest, ModuleActivate, ModuleDescription,
+    ModuleName, ModulePush, ModuleShow, ModuleStats, ModuleSummary, NoArguments, StatsReply,
 };
 
 use crate::client::Client;
@@ -23,6 +23,8 @@ pub struct PushOptions {
     pub overrides: Vec<HookOverride<'static>>,
     /// The keys that the module's functions may use, of those that it asks for; all of them if `None`.
     pub grant: Option<Grant>,
+    /// Whether instances are kept between requests; as the module says if `None`.
+    pub isolation: Option<Isolation>,
     /// Keeps the version without putting it in force; [`Client::module_activate`] does that later.
     pub inactive: bool,
     /// Checks the module and answers what the push would do, and changes nothing.
@@ -57,6 +59,7 @@ impl Client {
             inactive: options.inactive.then_some(true),
             dry_run: options.dry_run.then_some(true),
             grant: options.grant,
+            isolation: options.isolation,
         };
         self.request(Command::ModulePush(push)).await
     }

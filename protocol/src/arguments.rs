@@ -11,7 +11,7 @@ use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use crate::list::{list, optional_list, optional_map};
-use crate::{Grant, HookOverride, Key, LimitsRequest, LogLevel, Secret, Value};
+use crate::{Grant, HookOverride, Isolation, Key, LimitsRequest, LogLevel, Secret, Value};
 
 /// The arguments of commands that take none: `[]` or `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -277,6 +277,9 @@ pub struct ModulePush<'a> {
     /// The keys that the module's functions may use, of those that it asks for; all of them if left out.
     #[serde(default)]
     pub grant: Option<Grant>,
+    /// Whether instances are kept between requests; as the module says if left out.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
 /// `module.show`: a version of a module.

@@ -43,7 +43,7 @@ pub use frame::{FRAME_HEADER_BYTES, FrameCodec, FrameError};
 pub use list::MAX_LIST_ELEMENTS;
 pub use logs::{LogEvent, LogLevel, LogLine};
 pub use module::{
-    ExportDescription, Grant, HookCommand, HookDescription, HookOverride, LimitsRequest,
+    ExportDescription, Grant, HookCommand, HookDescription, HookOverride, Isolation, LimitsRequest,
     ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, Phase,
     ProcedureDescription, VersionSummary,
 };

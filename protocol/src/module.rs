@@ -100,6 +100,17 @@ pub struct ProcedureDescription {
     pub description: String,
 }
 
+/// Whether a call has an instance of its own, or one that others used before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Each request has instances of its own.
+    #[default]
+    Fresh,
+    /// Instances are kept between requests, with what is in their memory.
+    Reuse,
+}
+
 /// The keys that the functions of a module may use, by their prefixes. The empty one stands for every key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -145,6 +156,9 @@ pub struct ModuleDescription {
     /// The keys that its functions may use; nil means every key.
     #[serde(default)]
     pub grant: Option<Grant>,
+    /// Whether its instances are kept between requests.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// What an operator should know, such as hooks that fail open.
     #[serde(default)]
     pub warnings: Vec<String>,

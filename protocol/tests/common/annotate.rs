@@ -37,6 +37,8 @@ fn write_value(text: &mut String, rest: &mut &[u8], depth: usize) {
         0xcd | 0xd1 => (3, 0, 0, integer(rest, 2)),
         0xce | 0xd2 => (5, 0, 0, integer(rest, 4)),
         0xcf | 0xd3 => (9, 0, 0, integer(rest, 8)),
+        // Golden maps are short: the second byte of a long length is all of it.
+        0xde => (3, 0, usize::from(third(rest)) * 2, map(third(rest))),
         0xe0..=0xff => (1, 0, 0, format!("{}", marker.cast_signed())),
         other => panic!("golden frames have no value that begins with {other:#x}"),
     };
@@ -51,6 +53,11 @@ fn write_value(text: &mut String, rest: &mut &[u8], depth: usize) {
     for _ in 0..children {
         write_value(text, rest, depth + 1);
     }
+}
+
+/// The low byte of a length of two bytes.
+fn third(rest: &[u8]) -> u8 {
+    *rest.get(2).expect("a length")
 }
 
 fn map(entries: u8) -> String {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use luge_protocol::{
     Batch, Call, CallsKill, Check, Command, Condition, Del, Durability, Exists, Expire, Get, Grant,
-    Hello, HookOverride, Incr, LimitsRequest, Logs, Mget, ModuleActivate, ModuleName, ModulePush,
-    ModuleShow, ModuleStats, NoArguments, OnFailure, Operation, Options, Persist, Range, Request,
-    Scan, Set, Stop, Ttl, Watch,
+    Hello, HookOverride, Incr, Isolation, LimitsRequest, Logs, Mget, ModuleActivate, ModuleName,
+    ModulePush, ModuleShow, ModuleStats, NoArguments, OnFailure, Operation, Options, Persist,
+    Range, Request, Scan, Set, Stop, Ttl, Watch,
 };
 
 use super::{Case, replies};
@@ -330,6 +330,7 @@ fn push() -> ModulePush<'static> {
             read: vec![b"user:"[..].into()],
             write: vec![],
         }),
+        isolation: Some(Isolation::Reuse),
     }
 }
 

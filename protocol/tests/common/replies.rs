@@ -6,9 +6,9 @@ use bytes::Bytes;
 use luge_protocol::{
     CallReply, ChangeKind, DelReply, ErrorCode, ErrorDetails, ErrorReply, ExportDescription, Found,
     FunctionKind, FunctionReport, Grant, HelloReply, HookCommand, HookDescription, HookTime,
-    IncrReply, InfoReply, KeyChange, LimitsRequest, LogEvent, LogLevel, LogLine, ModuleChange,
-    ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, OperationReply, Phase,
-    ProcedureDescription, Reply, Response, ScanEntry, ScanReply, ServerLimits, SetReply,
+    IncrReply, InfoReply, Isolation, KeyChange, LimitsRequest, LogEvent, LogLevel, LogLine,
+    ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, OperationReply,
+    Phase, ProcedureDescription, Reply, Response, ScanEntry, ScanReply, ServerLimits, SetReply,
     StatsReply, Summary, VersionSummary, WatchEvent,
 };
 use serde::Serialize;
@@ -424,6 +424,7 @@ fn module() -> ModuleDescription {
             read: vec![Bytes::from_static(b"user:"), Bytes::from_static(b"\xff")],
             write: vec![],
         }),
+        isolation: Isolation::Reuse,
         warnings: vec!["validate fails open".to_owned()],
         change: None,
     }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use luge_protocol::{
-    Grant, HookCommand, HookDescription, HookOverride, OnFailure, Phase, ProcedureDescription,
+    Grant, HookCommand, HookDescription, HookOverride, Isolation, OnFailure, Phase,
+    ProcedureDescription,
 };
 use serde::Deserialize;
 
@@ -30,6 +31,8 @@ pub struct Description {
     pub hooks: Vec<HookDescription>,
     /// The keys that its functions may use; `None` is every key.
     pub grant: Option<Grant>,
+    /// Whether its instances are kept between requests.
+    pub isolation: Isolation,
     /// What an operator should know.
     pub warnings: Vec<String>,
 }
@@ -56,6 +59,8 @@ struct ModuleFields {
     release: String,
     #[serde(default)]
     description: String,
+    #[serde(default)]
+    isolation: Isolation,
 }
 
 #[derive(Deserialize)]
@@ -106,6 +111,8 @@ pub struct Changes<'a> {
     pub overrides: &'a [HookOverride<'a>],
     /// What is granted; `None` is all that is asked for.
     pub grant: Option<&'a Grant>,
+    /// What stands in place of what is described of instances.
+    pub isolation: Option<Isolation>,
 }
 
 /// Reads what a module says of itself, checks it against what it exports, and applies what the push
@@ -137,6 +144,7 @@ pub fn describe(
     for hook in &description.hooks {
         check_filter(hook, max_key_bytes)?;
     }
+    description.isolation = changes.isolation.unwrap_or(description.isolation);
     description.grant = grant::settle(description.grant, changes.grant, max_key_bytes)?;
     warn(&mut description);
     description
@@ -222,6 +230,7 @@ fn read_line(line: &str, description: &mut Description) -> Result<(), String> {
         let line: ModuleLine = parse(line)?;
         description.release = line.module.release;
         description.description = line.module.description;
+        description.isolation = line.module.isolation;
     } else if has("procedure") {
         let line: ProcedureLine = parse(line)?;
         description.procedures.push(ProcedureDescription {

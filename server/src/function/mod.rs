@@ -23,7 +23,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use luge_protocol::ErrorCode;
+use luge_protocol::{ErrorCode, Isolation};
 use serde::{Deserialize, Serialize};
 
 use crate::store::Snapshot;
@@ -92,6 +92,8 @@ pub struct Budget {
     pub deadline: Instant,
     /// How others see it and end it.
     pub running: Arc<Running>,
+    /// Whether it may run in an instance that served another request, and leave its own to the next.
+    pub isolation: Isolation,
 }
 
 /// What a call used.
@@ -162,11 +164,15 @@ pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
     /// Keeps compiled forms of these binaries and of no others.
     fn keep_only(&self, binaries: &[Hash]);
 
+    /// Drops an instance that must serve nothing more, whatever its isolation.
+    fn retire(&self, instance: Self::Instance);
+
     /// What a module exports.
     fn exports<'a>(&self, module: &'a Self::Module) -> &'a Exports;
 
-    /// Calls an exported function in `instance`, which is made and initialised where there is none.
-    /// After a failure no instance is left.
+    /// Calls an exported function in `instance`. Where there is none, one is made and initialised, or is one
+    /// that was kept, if the budget's isolation is [`Isolation::Reuse`]. After a failure no instance is left.
+    /// An instance of that isolation that is dropped is kept for other calls.
     fn call(
         &self,
         module: &Self::Module,

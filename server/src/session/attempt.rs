@@ -260,11 +260,12 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             cpu,
             deadline,
             running: running.unwrap_or_default(),
+            isolation: module.description.isolation,
         };
         let mut own = None;
         let instance = match stage {
-            // A procedure has an instance to itself: hooks leave nothing in it, and hooks must not run
-            // in one whose memory the caller has lowered.
+            // A procedure has an instance to itself within its request: hooks leave nothing in it, and
+            // hooks must not run in one whose memory the caller has lowered.
             Stage::Procedure => &mut own,
             _ => self
                 .instances
@@ -337,7 +338,9 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
 
     /// After a failure a module gets a fresh instance.
     pub(super) fn drop_instance(&mut self, module: &str) {
-        self.instances.remove(module);
+        if let Some(Some(instance)) = self.instances.remove(module) {
+            self.core.runtime.retire(instance);
+        }
     }
 
     /// Every call of an attempt has random numbers of its own, from one seed of the attempt.

@@ -4,7 +4,8 @@
 //!   wasmtime::Engine         one, with the pool of slots that instances are made in
 //!   compiled.rs, trusted.rs  compiled code on disk, and the one place that believes it
 //!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
-//!   instance.rs              one sandbox: a wasmtime::Store with its instance, its meter and the call
+//!   sandbox.rs               one sandbox: a wasmtime::Store with its instance, its meter and the call
+//!   pool.rs                  which instances serve again, and which don't
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
 //!   meter.rs, limiter.rs     time and memory
 //!   failure.rs               how a trap is told
@@ -18,16 +19,17 @@ mod engine;
 mod failure;
 mod guest;
 mod host;
-mod instance;
 mod limiter;
 mod meter;
 mod module;
+mod pool;
 pub mod price;
+mod sandbox;
 mod trusted;
 mod wasi;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sha2::{Digest, Sha256};
 
@@ -38,16 +40,21 @@ use crate::function::{
     Runtime, Usage,
 };
 use crate::store::Snapshot;
-use luge_protocol::ErrorCode;
+use luge_protocol::{ErrorCode, Isolation};
 
 pub use engine::{EngineError, EngineOptions};
-pub use instance::Instance;
 pub use module::Module;
+pub use pool::Instance;
 
 use compiled::CompiledFolder;
+use pool::Idle;
+use sandbox::Sandbox;
 
 /// The stack of the thread that compiles. Cranelift recurses on the nesting of a function.
 const COMPILER_STACK_BYTES: usize = 64 << 20;
+
+/// Of the slots for instances, one in so many may be held by instances that wait for a call.
+const IDLE_SHARE: usize = 4;
 
 /// Compiles and calls guests.
 pub struct WasmRuntime<S: Snapshot> {
@@ -61,6 +68,7 @@ pub struct WasmRuntime<S: Snapshot> {
     compiler: Arc<Semaphore>,
     /// Where compiled code is kept, if anywhere.
     folder: Option<Arc<CompiledFolder>>,
+    idle: Arc<Idle>,
     _ticker: engine::Ticker,
 }
 
@@ -82,6 +90,7 @@ impl<S: Snapshot> WasmRuntime<S> {
             max: options.max.clone(),
             compiler: Arc::new(Semaphore::new(1)),
             folder: None,
+            idle: Idle::new(options.max_instances as usize / IDLE_SHARE),
             _ticker: ticker,
         })
     }
@@ -91,6 +100,34 @@ impl<S: Snapshot> WasmRuntime<S> {
     pub fn keeping_compiled_code(mut self, folder: PathBuf) -> Self {
         self.folder = Some(Arc::new(CompiledFolder::new(folder, &self.engine)));
         self
+    }
+
+    /// An instance with the call in it: the one that there is, one that was kept, or a new one.
+    async fn instance(
+        &self,
+        module: &Module<S>,
+        earlier: Option<Instance<S>>,
+        call: Box<Call<S>>,
+        budget: &Budget,
+    ) -> Result<Instance<S>, Box<Ended<S>>> {
+        let is_kept = budget.isolation == Isolation::Reuse;
+        let kept = || {
+            is_kept
+                .then(|| module.pool().take(&budget.limits))
+                .flatten()
+        };
+        if let Some(mut instance) = earlier.or_else(kept) {
+            // Until its call has come to an end, it is to be dropped.
+            instance.set_sound(false);
+            instance.sandbox().give(call, budget);
+            return Ok(instance);
+        }
+        let home = match is_kept {
+            true => Arc::downgrade(module.pool()),
+            false => Weak::new(),
+        };
+        let sandbox = Sandbox::make(&self.engine, module, call, budget).await?;
+        Ok(Instance::new(sandbox, home))
     }
 
     async fn compile(
@@ -104,6 +141,7 @@ impl<S: Snapshot> WasmRuntime<S> {
             .map_err(|error| error.to_string())?;
         let (engine, linker) = (self.engine.clone(), Arc::clone(&self.linker));
         let (known, folder) = (Arc::clone(&self.known), self.folder.clone());
+        let idle = Arc::clone(&self.idle);
         let (answer, compiled) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("luge-compiler".to_owned())
@@ -116,7 +154,7 @@ impl<S: Snapshot> WasmRuntime<S> {
                 .map_err(|error| module::first_lines(&error))
                 .and_then(|compiled| {
                     let artefact = folder.and_then(|folder| artefact(&folder, &wasm, &compiled));
-                    let module = Module::new(compiled, &linker, &known, &limits)?;
+                    let module = Module::new(compiled, &linker, &known, &limits, idle)?;
                     Ok(Loaded { module, artefact })
                 });
             drop(answer.send(loaded));
@@ -168,12 +206,12 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
             return None;
         }
         let (engine, linker) = (self.engine.clone(), Arc::clone(&self.linker));
-        let known = Arc::clone(&self.known);
+        let (known, idle) = (Arc::clone(&self.known), Arc::clone(&self.idle));
         let (wasm, sha256, limits) = (*wasm, compiled.sha256, limits.clone());
         let restored = tokio::task::spawn_blocking(move || {
             let bytes = folder.read(&wasm)?;
             let module = trusted::module(&engine, &bytes, &sha256)?;
-            Module::new(module, &linker, &known, &limits).ok()
+            Module::new(module, &linker, &known, &limits, idle).ok()
         });
         restored.await.ok().flatten()
     }
@@ -200,6 +238,10 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         }
     }
 
+    fn retire(&self, mut instance: Instance<S>) {
+        instance.set_sound(false);
+    }
+
     fn exports<'a>(&self, module: &'a Module<S>) -> &'a Exports {
         module.exports()
     }
@@ -212,16 +254,13 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         call: Box<Call<S>>,
         budget: &Budget,
     ) -> Ended<S> {
-        let taken = match instance.take() {
-            Some(taken) => Ok(taken.give(call, budget)),
-            None => Instance::make(&self.engine, module, call, budget).await,
-        };
-        let mut live = match taken {
+        let mut live = match self.instance(module, instance.take(), call, budget).await {
             Ok(live) => live,
             Err(ended) => return *ended,
         };
-        let outcome = live.run(module, function).await;
-        let (call, usage) = live.end();
+        let sandbox = live.sandbox();
+        let outcome = sandbox.run(module, function).await;
+        let (call, usage) = sandbox.end();
         if call.is_none() {
             let lost = Failure::new(ErrorCode::Internal, "the call's state was lost");
             return Ended {
@@ -231,6 +270,7 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
             };
         }
         if outcome.is_ok() {
+            live.set_sound(true);
             *instance = Some(live);
         }
         Ended {

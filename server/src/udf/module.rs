@@ -1,10 +1,12 @@
 //! A module: checked, compiled, and linked as far as it can be before it is instantiated.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use wasmtime::{ExternType, FuncType, InstancePre, Linker, ModuleExport};
 
 use super::guest::HostState;
+use super::pool::{Idle, Pool};
 use crate::function::{CallLimits, Exports};
 use crate::store::Snapshot;
 
@@ -23,6 +25,7 @@ pub struct Module<S: Snapshot> {
     functions: HashMap<String, ModuleExport>,
     memory: Option<ModuleExport>,
     has_initialize: bool,
+    pool: Arc<Pool<S>>,
 }
 
 /// Refuses what is no core module in binary form, before a compiler sees it.
@@ -46,6 +49,7 @@ impl<S: Snapshot> Module<S> {
         linker: &Linker<HostState<S>>,
         known: &Signatures,
         limits: &CallLimits,
+        idle: Arc<Idle>,
     ) -> Result<Self, String> {
         check_imports(known, &module)?;
         check_sizes(&module, limits)?;
@@ -80,7 +84,13 @@ impl<S: Snapshot> Module<S> {
             functions,
             memory,
             has_initialize,
+            pool: Pool::new(idle),
         })
+    }
+
+    /// Its instances that wait for a call.
+    pub(super) fn pool(&self) -> &Arc<Pool<S>> {
+        &self.pool
     }
 
     pub(super) fn linked(&self) -> &InstancePre<HostState<S>> {

@@ -588,7 +588,7 @@ fn the_pages_lines_of_a_describer_are_taken() {
             section("## Describers"),
             &["line", "field", "default", "meaning"],
         );
-        assert_eq!(rows.len(), 16);
+        assert_eq!(rows.len(), 17);
         let shortest =
             r#"{"procedure":"transfer"}{"hook":"validate","phase":"request","commands":["set"]}"#
                 .replace("}{", "}\n{");

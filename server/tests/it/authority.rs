@@ -74,6 +74,7 @@ fn example(name: &str, user: &str) -> Command<'static> {
             inactive: None,
             dry_run: None,
             grant: None,
+            isolation: None,
         }),
         "module.show" => Command::ModuleShow(ModuleShow {
             name: "m".into(),

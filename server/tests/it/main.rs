@@ -46,9 +46,10 @@ mod model;
 mod power_cut;
 /// Restarts, and folders that can't be used.
 mod recovery;
+/// Streams on sockets: slow, deaf and stopped ones.
+mod reuse;
 /// What is counted of functions, and what hooks add to commands.
 mod stats;
-/// Streams on sockets: slow, deaf and stopped ones.
 mod streams;
 /// Versions of modules that change under load: none tears a request.
 mod swaps;

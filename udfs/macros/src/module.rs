@@ -1,5 +1,4 @@
-use proc_macro2::Literal;
-use proc_macro2::TokenStream;
+use proc_macro2::{Literal, TokenStream};
 use quote::quote;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
@@ -10,6 +9,8 @@ use crate::json::{Line, quoted};
 struct Fields {
     release: Option<String>,
     description: String,
+    /// Empty where the module does not say.
+    isolation: String,
     /// Prefixes of keys; nothing where the module does not say.
     read: Option<Vec<Vec<u8>>>,
     write: Option<Vec<Vec<u8>>>,
@@ -20,6 +21,7 @@ impl Parse for Fields {
         let mut fields = Self {
             release: None,
             description: String::new(),
+            isolation: String::new(),
             read: None,
             write: None,
         };
@@ -29,12 +31,13 @@ impl Parse for Fields {
             match name.to_string().as_str() {
                 "release" => fields.release = Some(input.parse::<LitStr>()?.value()),
                 "description" => fields.description = input.parse::<LitStr>()?.value(),
+                "isolation" => fields.isolation = isolation(&input.parse()?)?,
                 "read" => fields.read = Some(prefixes(input)?),
                 "write" => fields.write = Some(prefixes(input)?),
                 _ => {
                     return Err(syn::Error::new(
                         name.span(),
-                        "expected `release`, `description`, `read` or `write`",
+                        "expected `release`, `description`, `isolation`, `read` or `write`",
                     ));
                 }
             }
@@ -43,6 +46,16 @@ impl Parse for Fields {
             }
         }
         Ok(fields)
+    }
+}
+
+fn isolation(choice: &LitStr) -> syn::Result<String> {
+    match choice.value() {
+        value if value == "fresh" || value == "reuse" => Ok(value),
+        _ => Err(syn::Error::new_spanned(
+            choice,
+            "expected \"fresh\" or \"reuse\"",
+        )),
     }
 }
 
@@ -112,6 +125,7 @@ pub(crate) fn expand(input: TokenStream) -> syn::Result<TokenStream> {
     let Fields {
         release,
         description,
+        isolation,
         ..
     } = fields;
     let release = release
@@ -119,7 +133,8 @@ pub(crate) fn expand(input: TokenStream) -> syn::Result<TokenStream> {
         .unwrap_or_default();
     let about = Line::new()
         .text_if_any("release", &release)
-        .text_if_any("description", &description);
+        .text_if_any("description", &description)
+        .text_if_any("isolation", &isolation);
     let line = Line::new().raw("module", &about.object()).line() + &grant_line;
     Ok(quote! {
         #[doc = "The module, for `luge_udf::testing`."]

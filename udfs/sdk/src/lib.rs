@@ -111,6 +111,9 @@ pub use luge_udf_macros::hook;
 ///
 /// All are optional; the release is the package's version without it. At most once in a module.
 ///
+/// `isolation = "reuse"` has instances kept between calls, with what is in their statics, which other clients' calls
+/// may then find; a call in one costs a fraction of one in a fresh instance.
+///
 /// `read` and `write` ask for the keys that the module's functions use, by prefixes: texts, or bytes as `b"\xff"`.
 /// With one of them nothing else may be read or written, and an access outside of them ends the call with
 /// `forbidden`; without both, the module asks for every key. Deleting and incrementing tell what was there, so they

@@ -474,7 +474,7 @@ fn join(pair: Borrowed<'_>) -> String {
 }
 
 mod granted {
-    luge_udf::module! { read = ["user:", "both:", b"\xff"], write = ["both:"] }
+    luge_udf::module! { isolation = "reuse", read = ["user:", "both:", b"\xff"], write = ["both:"] }
 }
 
 #[procedure]
@@ -533,5 +533,6 @@ fn a_module_says_what_it_asks_for() {
         "read": ["user:", "both:"], "read_hex": ["ff"], "write": ["both:"],
     }});
     assert_eq!(line(lines[1]), expected);
+    assert_eq!(line(lines[0])["module"]["isolation"], "reuse");
     assert_eq!(module::METADATA.lines().count(), 1);
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use luge_client::{DEFAULT_PORT, LogLevel, OnFailure};
+use luge_client::{DEFAULT_PORT, Isolation, LogLevel, OnFailure};
 
 use crate::units;
 
@@ -368,6 +368,9 @@ pub(crate) struct Push {
     /// Grant no key at all
     #[arg(long, conflicts_with_all = ["grant_read", "grant_write"])]
     pub(crate) grant_none: bool,
+    /// Whether instances are kept between requests, in place of what the module says
+    #[arg(long, value_name = "HOW")]
+    pub(crate) isolation: Option<How>,
     /// Keep the version without putting it in force; `module activate` does that later
     #[arg(long)]
     pub(crate) inactive: bool,
@@ -403,6 +406,23 @@ pub(crate) struct Call {
     /// Run it to its end, write nothing, and print what it would have written and what it used
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum How {
+    /// Each request has instances of its own
+    Fresh,
+    /// Instances are kept, with what is in their memory
+    Reuse,
+}
+
+impl From<How> for Isolation {
+    fn from(how: How) -> Self {
+        match how {
+            How::Fresh => Self::Fresh,
+            How::Reuse => Self::Reuse,
+        }
+    }
 }
 
 impl From<Rule> for OnFailure {

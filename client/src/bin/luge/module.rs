@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use luge_client::{
-    Client, Error, Grant, HookDescription, HookOverride, Key, LimitsRequest, ModuleDescription,
-    OnFailure, Phase, ProcedureDescription, PushOptions,
+    Client, Error, Grant, HookDescription, HookOverride, Isolation, Key, LimitsRequest,
+    ModuleDescription, OnFailure, Phase, ProcedureDescription, PushOptions,
 };
 use serde_json::{Value, json};
 
@@ -106,6 +106,7 @@ async fn push(client: &Client, arguments: Push) -> Result<ModuleDescription, Fai
         limits,
         overrides: if unchanged { vec![] } else { vec![change] },
         grant,
+        isolation: arguments.isolation.map(Isolation::from),
         inactive: arguments.inactive,
         dry_run: arguments.dry_run,
     };
@@ -171,6 +172,9 @@ fn description(module: &ModuleDescription) -> String {
     lines.push(format!("  limits     {}", limits_line(&module.limits)));
     for (key, value) in &module.config {
         lines.push(format!("  config     {}={}", plain(key), plain(value)));
+    }
+    if module.isolation == Isolation::Reuse {
+        lines.push("  isolation  reuse: instances are kept between requests".to_owned());
     }
     lines.extend(module.grant.as_ref().map(grant_line));
     lines.extend(module.procedures.iter().map(|each| procedure(module, each)));
@@ -310,6 +314,7 @@ fn document(module: &ModuleDescription) -> Value {
         "config": module.config,
         "limits": serde_json::to_value(&module.limits).unwrap_or_default(),
         "grant": module.grant.as_ref().map(grant_document),
+        "isolation": serde_json::to_value(module.isolation).unwrap_or_default(),
         "warnings": module.warnings,
     });
     if let (Some(change), Value::Object(fields)) = (&module.change, &mut document) {
@@ -380,6 +385,7 @@ mod tests {
                 read: vec![b"user:"[..].into(), b"\x00"[..].into()],
                 write: vec![],
             }),
+            isolation: Isolation::Reuse,
             warnings: vec!["validate fails open".to_owned()],
             change: None,
         }
@@ -393,6 +399,7 @@ checks version 2, release 1.0
   2KiB, pushed 1970-01-01 00:00:00 UTC, sha256 ab12
   limits     fuel 1000, memory 16MiB
   config     mode=strict
+  isolation  reuse: instances are kept between requests
   grant      read keys \"user:…\", keys \"\\x00…\"; write no key
   procedure  checks.count, read-only: counts users
   hook       validate before set, del of keys \"user:…\", order -5, on failure continue

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use luge_protocol::{ErrorCode, ErrorReply, ExportDescription, ModuleDescription, ModulePush};
+use luge_protocol::{
+    ErrorCode, ErrorReply, ExportDescription, Isolation, ModuleDescription, ModulePush,
+};
 use sha2::{Digest, Sha256};
 
 use super::super::Core;
@@ -70,6 +72,9 @@ fn settings(push: &ModulePush<'_>, limits: &CallLimits) -> Result<Vec<u8>, Error
     if let Some(grant) = &push.grant {
         settings.extend_from_slice(&encode(&tidy(grant))?);
     }
+    if let Some(isolation) = &push.isolation {
+        settings.extend_from_slice(&encode(isolation)?);
+    }
     Ok(settings)
 }
 
@@ -106,6 +111,7 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
         config: push.config.clone().unwrap_or_default(),
         limits: limits.told(),
         grant: None,
+        isolation: Isolation::Fresh,
         warnings: Vec::new(),
         change: None,
     };
@@ -118,6 +124,7 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
     description.procedures = offered.procedures;
     description.hooks = offered.hooks;
     description.grant = offered.grant;
+    description.isolation = offered.isolation;
     description.warnings = offered.warnings;
     let context = Arc::new(context(&description, asked.sha256));
     Ok(Prepared {
@@ -185,6 +192,7 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
             cpu: limits.cpu,
             deadline,
             running: Arc::default(),
+            isolation: Isolation::Fresh,
         };
         let ended = core
             .runtime
@@ -215,6 +223,7 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
     let changes = Changes {
         overrides: push.overrides.as_deref().unwrap_or_default(),
         grant: push.grant.as_ref(),
+        isolation: push.isolation,
     };
     describe(
         described,

@@ -132,6 +132,7 @@ fn push(words: &Words<'_>) -> Command<'static> {
         inactive: words.has("inactive").then_some(true),
         dry_run: words.has("dry-run").then_some(true),
         grant: grant(words),
+        isolation: None,
     })
 }
 

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use luge_protocol::{
-    Command, ErrorReply, Grant, HookOverride, LimitsRequest, ModulePush, Options, Reply, Request,
+    Command, ErrorReply, Grant, HookOverride, Isolation, LimitsRequest, ModulePush, Options, Reply,
+    Request,
 };
 use luge_server::config::Config;
 use luge_server::function::Identity;
@@ -95,6 +96,7 @@ pub(crate) struct Push {
     pub(crate) limits: Option<LimitsRequest>,
     pub(crate) overrides: Option<Vec<HookOverride<'static>>>,
     pub(crate) grant: Option<Grant>,
+    pub(crate) isolation: Option<Isolation>,
 }
 
 impl Push {
@@ -378,6 +380,7 @@ impl<S: Store> Talk<S> {
             inactive: None,
             dry_run: None,
             grant: push.grant.clone(),
+            isolation: push.isolation,
         });
         self.ask("", command, Options::default()).await
     }

@@ -11,15 +11,16 @@ use crate::function::{Budget, Call, CallLimits, Ended, Failure, Stage, Usage};
 use crate::store::Snapshot;
 use luge_protocol::ErrorCode;
 
-/// A live instance. It serves the calls of one module in one attempt of one request, and is never
-/// used again after a failure.
-pub struct Instance<S: Snapshot> {
+/// A live instance of a module. What it may be used for again, [`Instance`](super::pool::Instance) says.
+pub(super) struct Sandbox<S: Snapshot> {
     store: wasmtime::Store<HostState<S>>,
     instance: Option<wasmtime::Instance>,
     limits: CallLimits,
+    /// How many calls it was made for or given.
+    calls: u32,
 }
 
-impl<S: Snapshot> Instance<S> {
+impl<S: Snapshot> Sandbox<S> {
     /// Makes and initialises an instance, within the budget of the call that it is made for.
     pub(super) async fn make(
         engine: &Engine,
@@ -42,6 +43,7 @@ impl<S: Snapshot> Instance<S> {
             store,
             instance: None,
             limits: budget.limits.clone(),
+            calls: 1,
         };
         live.store.limiter(|state| &mut state.limiter);
         live.store.epoch_deadline_callback(|mut store| {
@@ -70,15 +72,30 @@ impl<S: Snapshot> Instance<S> {
     }
 
     /// Gives a live instance another call.
-    pub(super) fn give(mut self, call: Box<Call<S>>, budget: &Budget) -> Self {
-        self.limits = budget.limits.clone();
+    pub(super) fn give(&mut self, call: Box<Call<S>>, budget: &Budget) {
+        self.calls += 1;
+        self.limits.clone_from(&budget.limits);
         let state = self.store.data_mut();
         state.call = Some(call);
         state.meter = Meter::start(budget);
-        state.limiter.has_refused = false;
+        state.limiter = Limiter {
+            memory_bytes: budget.limits.memory_bytes,
+            table_elements: budget.limits.table_elements,
+            has_refused: false,
+        };
         // Fuel is always on in this engine, so filling up can't fail.
         let _ = self.refuel();
-        self
+    }
+
+    /// How many calls it has served.
+    pub(super) fn calls(&self) -> u32 {
+        self.calls
+    }
+
+    /// What its memory has grown to, in bytes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let memory = self.store.data().memory;
+        memory.map_or(0, |memory| memory.data_size(&self.store))
     }
 
     /// Runs the start section and `_initialize`, in which a guest sees neither the transaction nor
@@ -141,8 +158,7 @@ impl<S: Snapshot> Instance<S> {
     /// Takes the call out, and tells what it used.
     pub(super) fn end(&mut self) -> (Option<Box<Call<S>>>, Usage) {
         let left = self.store.get_fuel().unwrap_or(0);
-        let memory = self.store.data().memory;
-        let memory_bytes = memory.map_or(0, |memory| memory.data_size(&self.store));
+        let memory_bytes = self.memory_bytes();
         let fuel = self.limits.fuel.saturating_sub(left);
         let cpu = self.store.data().meter.used();
         let call = self.store.data_mut().call.take().map(|mut call| {

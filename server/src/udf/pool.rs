@@ -1,0 +1,130 @@
+//! Instances that are kept between calls, for modules that ask for it.
+//!
+//! ```text
+//!   pool of a version ──take──▶ Instance, serving one call after another ──drop──▶ back, if it is sound
+//! ```
+//!
+//! A version of a module has a pool of its own, so an instance never serves another version nor another
+//! module. It goes back where its last call came to an end by itself, and is dropped in every other case:
+//! after a failure, in the middle of a call that nobody waits for any more, after enough calls, where the
+//! pool is full, and where the version is gone.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::sandbox::Sandbox;
+use crate::function::CallLimits;
+use crate::store::Snapshot;
+
+/// The most instances of one version that wait for a call: as many as run at once on a machine of this many
+/// processors, and each holds the memory that it has grown to.
+const MAX_IDLE_INSTANCES: usize = 16;
+
+/// The calls after which an instance is retired: what a guest leaks by the call ends with it, and the making
+/// of another is then a thousandth of what they cost.
+const MAX_INSTANCE_CALLS: u32 = 10_000;
+
+/// The waiting instances of all modules together, and the bound on them, which leaves slots for calls.
+pub(super) struct Idle {
+    count: AtomicUsize,
+    max: usize,
+}
+
+/// The waiting instances of one version.
+pub(super) struct Pool<S: Snapshot> {
+    waiting: Mutex<Vec<Sandbox<S>>>,
+    idle: Arc<Idle>,
+}
+
+/// A live instance. It serves the calls of one module in one attempt of one request; after that it is
+/// dropped, or goes back to its pool.
+pub struct Instance<S: Snapshot> {
+    /// Gone only while it is dropped.
+    sandbox: Option<Sandbox<S>>,
+    /// Where it goes back to; nowhere where it is not kept.
+    home: Weak<Pool<S>>,
+    /// Whether its last call came to an end by itself.
+    is_sound: bool,
+}
+
+impl Idle {
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        let count = AtomicUsize::new(0);
+        Arc::new(Self { count, max })
+    }
+
+    fn enter(&self) -> bool {
+        let next = |count| (count < self.max).then_some(count + 1);
+        let order = Ordering::Relaxed;
+        self.count.fetch_update(order, order, next).is_ok()
+    }
+
+    fn leave(&self, count: usize) {
+        self.count.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+impl<S: Snapshot> Pool<S> {
+    pub(super) fn new(idle: Arc<Idle>) -> Arc<Self> {
+        let waiting = Mutex::new(Vec::new());
+        Arc::new(Self { waiting, idle })
+    }
+
+    /// The instance that came back last, unless its memory has outgrown these limits.
+    pub(super) fn take(self: &Arc<Self>, limits: &CallLimits) -> Option<Instance<S>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |last: &Sandbox<S>| last.memory_bytes() <= limits.memory_bytes;
+        waiting.last().filter(|last| fits(last))?;
+        let taken = waiting.pop()?;
+        drop(waiting);
+        self.idle.leave(1);
+        Some(Instance::new(taken, Arc::downgrade(self)))
+    }
+
+    fn put(&self, sandbox: Sandbox<S>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_IDLE_INSTANCES && self.idle.enter() {
+            waiting.push(sandbox);
+        }
+    }
+}
+
+impl<S: Snapshot> Drop for Pool<S> {
+    fn drop(&mut self) {
+        let waiting = self.waiting.get_mut();
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        self.idle.leave(waiting.len());
+    }
+}
+
+impl<S: Snapshot> Instance<S> {
+    /// An instance whose call is under way, and that is not sound before it is over.
+    pub(super) fn new(sandbox: Sandbox<S>, home: Weak<Pool<S>>) -> Self {
+        Self {
+            sandbox: Some(sandbox),
+            home,
+            is_sound: false,
+        }
+    }
+
+    /// What it is made of.
+    pub(super) fn sandbox(&mut self) -> &mut Sandbox<S> {
+        self.sandbox.as_mut().expect("only its drop takes it out")
+    }
+
+    /// Says whether the instance may be used again.
+    pub(super) fn set_sound(&mut self, is_sound: bool) {
+        self.is_sound = is_sound;
+    }
+}
+
+impl<S: Snapshot> Drop for Instance<S> {
+    fn drop(&mut self) {
+        let is_kept = |sandbox: &Sandbox<S>| self.is_sound && sandbox.calls() < MAX_INSTANCE_CALLS;
+        if let Some(sandbox) = self.sandbox.take().filter(is_kept)
+            && let Some(pool) = self.home.upgrade()
+        {
+            pool.put(sandbox);
+        }
+    }
+}
