@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest};
+use tracing::{Instrument, Span};
 
 use super::calls::Ticket;
 use super::places::Places;
@@ -276,6 +277,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             .core
             .runtime
             .call(&module.module, instance, function, call, &budget)
+            .instrument(span(module, function, self.request.attempt))
             .await;
         self.count(module, function, stage, &ended);
         if budget.running.is_killed() {
@@ -354,6 +356,12 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         }
         seed
     }
+}
+
+/// What a call is logged under.
+fn span<M>(module: &Registered<M>, function: &str, attempt: u32) -> Span {
+    let (name, version) = (&module.context.name, module.context.version);
+    tracing::debug_span!("function", module = name, version, function, attempt)
 }
 
 /// What a call leaves.

@@ -34,6 +34,7 @@ use luge_protocol::{
 };
 use tokio::sync::Semaphore;
 use tokio::sync::watch::{Receiver, Sender};
+use tracing::Instrument;
 
 use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
@@ -320,7 +321,9 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             arrived,
             number,
         };
-        let outcome = self.dispatch(&context).await;
+        let name = request.command.name();
+        let span = tracing::debug_span!("request", call = number, command = name);
+        let outcome = self.dispatch(&context).instrument(span).await;
         let code = outcome.0.as_ref().err().map(ErrorReply::code);
         let command = Some(request.command.index());
         self.core.stats.add_request(command, code);

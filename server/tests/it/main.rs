@@ -46,10 +46,13 @@ mod model;
 mod power_cut;
 /// Restarts, and folders that can't be used.
 mod recovery;
-/// Streams on sockets: slow, deaf and stopped ones.
+/// Instances that are kept between calls.
 mod reuse;
+/// What the server's own log says of requests.
+mod spans;
 /// What is counted of functions, and what hooks add to commands.
 mod stats;
+/// Streams on sockets: slow, deaf and stopped ones.
 mod streams;
 /// Versions of modules that change under load: none tears a request.
 mod swaps;
