@@ -1,38 +1,62 @@
 //! How a guest's end is told: one match from wasmtime's errors to codes.
 
 use luge_protocol::ErrorCode;
-use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use super::guest::HostStop;
+use super::lines::Lines;
 use super::module::shortened;
 use crate::function::{CallLimits, Failure, Stop};
 
-/// The failure that an error of wasmtime stands for.
-pub(super) fn failure(
-    error: &wasmtime::Error,
-    limits: &CallLimits,
-    has_refused_memory: bool,
-) -> Failure {
-    let (code, message) = sort(error, limits);
-    let backtrace = backtrace(error);
-    // An instance that does not even begin within its limit ends without a trap.
-    if matches!(code, ErrorCode::Trap | ErrorCode::Internal) && has_refused_memory {
-        let limit = limits.memory_bytes;
-        let message = format!(
-            "the function failed after its memory met the limit of {limit} bytes: {message}"
-        );
-        return Failure {
-            code: ErrorCode::MemoryExceeded,
-            message,
-            backtrace,
-            log: None,
-        };
+/// A failure, and where the guest's functions in its back-trace were: the offsets of their instructions in
+/// the module.
+pub(super) struct Fallen {
+    pub(super) failure: Failure,
+    offsets: Vec<Option<usize>>,
+}
+
+impl Fallen {
+    /// The failure that an error of wasmtime stands for.
+    pub(super) fn new(
+        error: &wasmtime::Error,
+        limits: &CallLimits,
+        has_refused_memory: bool,
+    ) -> Self {
+        let (mut code, mut message) = sort(error, limits);
+        // An instance that does not even begin within its limit ends without a trap.
+        if matches!(code, ErrorCode::Trap | ErrorCode::Internal) && has_refused_memory {
+            let limit = limits.memory_bytes;
+            code = ErrorCode::MemoryExceeded;
+            message = format!(
+                "the function failed after its memory met the limit of {limit} bytes: {message}"
+            );
+        }
+        let frames = error.downcast_ref::<WasmBacktrace>();
+        let frames = frames.map_or(&[][..], WasmBacktrace::frames);
+        Self {
+            failure: Failure {
+                code,
+                message,
+                backtrace: frames.iter().map(name).collect(),
+                log: None,
+            },
+            offsets: frames.iter().map(FrameInfo::module_offset).collect(),
+        }
     }
-    Failure {
-        code,
-        message,
-        backtrace,
-        log: None,
+
+    /// The failure, with the lines in its back-trace where the module tells them.
+    pub(super) async fn with_lines(mut self, lines: Option<&Lines>) -> Failure {
+        let Some(lines) = lines.filter(|_| !self.offsets.is_empty()) else {
+            return self.failure;
+        };
+        let table = lines.table().await;
+        for (name, offset) in self.failure.backtrace.iter_mut().zip(&self.offsets) {
+            if let Some(line) = offset.and_then(|offset| table.find(offset)) {
+                name.push_str(" at ");
+                name.push_str(&line);
+            }
+        }
+        self.failure
     }
 }
 
@@ -65,16 +89,10 @@ fn sort(error: &wasmtime::Error, limits: &CallLimits) -> (ErrorCode, String) {
     }
 }
 
-/// The guest's functions that were running, innermost first, by name where the module has names.
-fn backtrace(error: &wasmtime::Error) -> Vec<String> {
-    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
-        return Vec::new();
-    };
-    let frames = backtrace.frames().iter();
-    frames
-        .map(|frame| match frame.func_name() {
-            Some(name) => shortened(&format!("{:#}", rustc_demangle::demangle(name))),
-            None => format!("function {}", frame.func_index()),
-        })
-        .collect()
+/// A function's name, where the module has names.
+fn name(frame: &FrameInfo) -> String {
+    match frame.func_name() {
+        Some(name) => shortened(&format!("{:#}", rustc_demangle::demangle(name))),
+        None => format!("function {}", frame.func_index()),
+    }
 }

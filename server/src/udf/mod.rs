@@ -8,7 +8,7 @@
 //!   pool.rs                  which instances serve again, and which don't
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
 //!   meter.rs, limiter.rs     time and memory
-//!   failure.rs               how a trap is told
+//!   failure.rs, lines.rs     how a trap is told, and from which lines it came
 //! ```
 //!
 //! Every instance is entered on a fiber, so that a guest can be suspended at a tick and its neighbours
@@ -20,6 +20,7 @@ mod failure;
 mod guest;
 mod host;
 mod limiter;
+mod lines;
 mod meter;
 mod module;
 mod pool;
@@ -47,6 +48,7 @@ pub use module::Module;
 pub use pool::Instance;
 
 use compiled::CompiledFolder;
+use lines::Lines;
 use pool::Idle;
 use sandbox::Sandbox;
 
@@ -154,7 +156,8 @@ impl<S: Snapshot> WasmRuntime<S> {
                 .map_err(|error| module::first_lines(&error))
                 .and_then(|compiled| {
                     let artefact = folder.and_then(|folder| artefact(&folder, &wasm, &compiled));
-                    let module = Module::new(compiled, &linker, &known, &limits, idle)?;
+                    let lines = Lines::of(&wasm);
+                    let module = Module::new(compiled, lines, &linker, &known, &limits, idle)?;
                     Ok(Loaded { module, artefact })
                 });
             drop(answer.send(loaded));
@@ -170,7 +173,8 @@ impl<S: Snapshot> WasmRuntime<S> {
 
 /// What is to be kept of a module that was just compiled.
 fn artefact(folder: &CompiledFolder, wasm: &[u8], compiled: &wasmtime::Module) -> Option<Artefact> {
-    let bytes = compiled.serialize().ok()?;
+    let mut bytes = Lines::keep(wasm);
+    bytes.extend(compiled.serialize().ok()?);
     Some(Artefact {
         wasm: Sha256::digest(wasm).into(),
         compiled: Compiled {
@@ -210,8 +214,8 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         let (wasm, sha256, limits) = (*wasm, compiled.sha256, limits.clone());
         let restored = tokio::task::spawn_blocking(move || {
             let bytes = folder.read(&wasm)?;
-            let module = trusted::module(&engine, &bytes, &sha256)?;
-            Module::new(module, &linker, &known, &limits, idle).ok()
+            let (module, lines) = trusted::module(&engine, &bytes, &sha256)?;
+            Module::new(module, lines, &linker, &known, &limits, idle).ok()
         });
         restored.await.ok().flatten()
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmtime::{ExternType, FuncType, InstancePre, Linker, ModuleExport};
 
 use super::guest::HostState;
+use super::lines::Lines;
 use super::pool::{Idle, Pool};
 use crate::function::{CallLimits, Exports};
 use crate::store::Snapshot;
@@ -26,6 +27,7 @@ pub struct Module<S: Snapshot> {
     memory: Option<ModuleExport>,
     has_initialize: bool,
     pool: Arc<Pool<S>>,
+    lines: Option<Lines>,
 }
 
 /// Refuses what is no core module in binary form, before a compiler sees it.
@@ -46,6 +48,7 @@ impl<S: Snapshot> Module<S> {
     /// A module of what was compiled, where it asks for nothing that it can't have.
     pub(super) fn new(
         module: wasmtime::Module,
+        lines: Option<Lines>,
         linker: &Linker<HostState<S>>,
         known: &Signatures,
         limits: &CallLimits,
@@ -85,6 +88,7 @@ impl<S: Snapshot> Module<S> {
             memory,
             has_initialize,
             pool: Pool::new(idle),
+            lines,
         })
     }
 
@@ -107,6 +111,11 @@ impl<S: Snapshot> Module<S> {
 
     pub(super) fn memory(&self) -> Option<&ModuleExport> {
         self.memory.as_ref()
+    }
+
+    /// Where its instructions come from, if it says so.
+    pub(super) fn lines(&self) -> Option<&Lines> {
+        self.lines.as_ref()
     }
 
     pub(super) fn has_initialize(&self) -> bool {

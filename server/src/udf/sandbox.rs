@@ -2,7 +2,7 @@
 
 use wasmtime::{Engine, UpdateDeadline};
 
-use super::failure::failure;
+use super::failure::Fallen;
 use super::guest::{HostState, HostStop};
 use super::limiter::Limiter;
 use super::meter::{GiveWay, Meter};
@@ -60,7 +60,7 @@ impl<S: Snapshot> Sandbox<S> {
         match live.initialise(module).await {
             Ok(()) => Ok(live),
             Err(error) => {
-                let failed = live.failed(&error);
+                let failed = live.fallen(&error).with_lines(module.lines()).await;
                 let (call, usage) = live.end();
                 Err(Box::new(Ended {
                     call,
@@ -137,7 +137,7 @@ impl<S: Snapshot> Sandbox<S> {
     pub(super) async fn run(&mut self, module: &Module<S>, function: &str) -> Result<i32, Failure> {
         match self.enter(module, function).await {
             Ok(number) => Ok(number),
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => Err(self.fallen(&error).with_lines(module.lines()).await),
         }
     }
 
@@ -180,13 +180,16 @@ impl<S: Snapshot> Sandbox<S> {
         self.store.set_fuel(self.limits.fuel)
     }
 
-    fn failed(&mut self, error: &wasmtime::Error) -> Failure {
-        let mut failed = failure(error, &self.limits, self.store.data().limiter.has_refused);
+    fn fallen(&mut self, error: &wasmtime::Error) -> Fallen {
+        let mut fallen = Fallen::new(error, &self.limits, self.store.data().limiter.has_refused);
         let call = self.store.data_mut().call.as_mut();
-        failed.log = call.and_then(|call| call.take_last_error());
-        if failed.code == ErrorCode::Internal {
-            tracing::error!(message = failed.message, "a call failed in the runtime");
+        fallen.failure.log = call.and_then(|call| call.take_last_error());
+        if fallen.failure.code == ErrorCode::Internal {
+            tracing::error!(
+                message = fallen.failure.message,
+                "a call failed in the runtime"
+            );
         }
-        failed
+        fallen
     }
 }

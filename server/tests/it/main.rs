@@ -12,6 +12,8 @@ mod support;
 mod abi;
 /// Who may do what: roles, tokens, and what becomes of those that were taken away.
 mod authority;
+/// Where guests trapped, by function, file and line.
+mod backtraces;
 /// Bounds and races that only hostile peers and guests meet.
 mod bounds;
 /// Calls that are looked at, killed, or run dry.
