@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use luge_benches::{GUEST, memory_core};
+use luge_protocol::Isolation;
 use luge_protocol::ProcedureDescription;
 use luge_server::function::{
     Budget, Call, CallLimits, Candidate, ModuleContext, RequestContext, Runtime, Stage, StatsRoom,
@@ -33,19 +34,38 @@ fn calls(criterion: &mut Criterion) {
         .module;
     let context = Arc::new(ModuleContext::default());
     let mut group = criterion.benchmark_group("functions");
-    for (name, function, keeps) in [
-        ("fresh instance and call", "noop", false),
-        ("fresh instance and call touching two pages", "touch", false),
-        ("call into a live instance", "noop", true),
+    for (name, function, keeps, isolation) in [
+        ("fresh instance and call", "noop", false, Isolation::Fresh),
+        (
+            "instance kept between calls and call",
+            "noop",
+            false,
+            Isolation::Reuse,
+        ),
+        (
+            "fresh instance and call touching two pages",
+            "touch",
+            false,
+            Isolation::Fresh,
+        ),
+        ("call into a live instance", "noop", true, Isolation::Fresh),
         (
             "call into a live instance with 1,000 host calls",
             "thousand",
             true,
+            Isolation::Fresh,
         ),
     ] {
         group.bench_function(name, |bencher| {
             bencher.to_async(&runtime).iter_custom(|count| {
-                run(&core, &module, &context, &limits, function, keeps, count)
+                run(
+                    &core,
+                    &module,
+                    &context,
+                    &limits,
+                    (function, keeps, isolation),
+                    count,
+                )
             });
         });
     }
@@ -58,8 +78,7 @@ async fn run(
     module: &Module<MemorySnapshot>,
     context: &Arc<ModuleContext>,
     limits: &CallLimits,
-    function: &str,
-    keeps: bool,
+    (function, keeps, isolation): (&str, bool, Isolation),
     count: u64,
 ) -> Duration {
     let snapshot = core
@@ -79,7 +98,7 @@ async fn run(
         cpu: limits.cpu,
         deadline: begun + Duration::from_secs(3600),
         running: Arc::default(),
-        isolation: luge_protocol::Isolation::Fresh,
+        isolation,
     };
     for _ in 0..count {
         let request = RequestContext::default();
