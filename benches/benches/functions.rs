@@ -75,7 +75,7 @@ fn calls(criterion: &mut Criterion) {
 /// Runs `count` calls one after the other, in one instance or in a fresh one each.
 async fn run(
     core: &Arc<luge_benches::BenchCore<luge_server::store::MemoryStore>>,
-    module: &Module<MemorySnapshot>,
+    module: &Arc<Module<MemorySnapshot>>,
     context: &Arc<ModuleContext>,
     limits: &CallLimits,
     (function, keeps, isolation): (&str, bool, Isolation),
@@ -94,6 +94,7 @@ async fn run(
     let mut instance: Option<Instance<MemorySnapshot>> = None;
     let begun = Instant::now();
     let budget = Budget {
+        is_alone: false,
         limits: limits.clone(),
         cpu: limits.cpu,
         deadline: begun + Duration::from_secs(3600),

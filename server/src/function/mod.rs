@@ -90,6 +90,8 @@ pub struct Budget {
     pub cpu: Duration,
     /// When the request must be done.
     pub deadline: Instant,
+    /// Whether all commits wait for it: it gives way to no other module.
+    pub is_alone: bool,
     /// How others see it and end it.
     pub running: Arc<Running>,
     /// Whether it may run in an instance that served another request, and leave its own to the next.

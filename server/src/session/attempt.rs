@@ -257,6 +257,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             Arc::clone(ticket.running())
         });
         let budget = Budget {
+            is_alone: self.core.settings.is_alone(self.request.attempt),
             limits: limits.clone(),
             cpu,
             deadline,

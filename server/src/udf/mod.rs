@@ -8,6 +8,7 @@
 //!   pool.rs                  which instances serve again, and which don't
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
 //!   meter.rs, limiter.rs     time and memory
+//!   lane.rs, turns.rs        where calls that run long run, and each module's share there
 //!   failure.rs, lines.rs     how a trap is told, and from which lines it came
 //! ```
 //!
@@ -19,6 +20,7 @@ mod engine;
 mod failure;
 mod guest;
 mod host;
+mod lane;
 mod limiter;
 mod lines;
 mod meter;
@@ -27,6 +29,7 @@ mod pool;
 pub mod price;
 mod sandbox;
 mod trusted;
+mod turns;
 mod wasi;
 
 use std::path::PathBuf;
@@ -48,6 +51,7 @@ pub use module::Module;
 pub use pool::Instance;
 
 use compiled::CompiledFolder;
+use lane::Lane;
 use lines::Lines;
 use pool::Idle;
 use sandbox::Sandbox;
@@ -71,6 +75,7 @@ pub struct WasmRuntime<S: Snapshot> {
     /// Where compiled code is kept, if anywhere.
     folder: Option<Arc<CompiledFolder>>,
     idle: Arc<Idle>,
+    lane: Lane,
     _ticker: engine::Ticker,
 }
 
@@ -93,6 +98,7 @@ impl<S: Snapshot> WasmRuntime<S> {
             compiler: Arc::new(Semaphore::new(1)),
             folder: None,
             idle: Idle::new(options.max_instances as usize / IDLE_SHARE),
+            lane: Lane::start(lane_threads()).map_err(|error| EngineError(error.to_string()))?,
             _ticker: ticker,
         })
     }
@@ -104,39 +110,11 @@ impl<S: Snapshot> WasmRuntime<S> {
         self
     }
 
-    /// An instance with the call in it: the one that there is, one that was kept, or a new one.
-    async fn instance(
-        &self,
-        module: &Module<S>,
-        earlier: Option<Instance<S>>,
-        call: Box<Call<S>>,
-        budget: &Budget,
-    ) -> Result<Instance<S>, Box<Ended<S>>> {
-        let is_kept = budget.isolation == Isolation::Reuse;
-        let kept = || {
-            is_kept
-                .then(|| module.pool().take(&budget.limits))
-                .flatten()
-        };
-        if let Some(mut instance) = earlier.or_else(kept) {
-            // Until its call has come to an end, it is to be dropped.
-            instance.set_sound(false);
-            instance.sandbox().give(call, budget);
-            return Ok(instance);
-        }
-        let home = match is_kept {
-            true => Arc::downgrade(module.pool()),
-            false => Weak::new(),
-        };
-        let sandbox = Sandbox::make(&self.engine, module, call, budget).await?;
-        Ok(Instance::new(sandbox, home))
-    }
-
     async fn compile(
         &self,
         wasm: Vec<u8>,
         limits: CallLimits,
-    ) -> Result<Loaded<Module<S>>, String> {
+    ) -> Result<Loaded<Arc<Module<S>>>, String> {
         let turn = Arc::clone(&self.compiler)
             .acquire_owned()
             .await
@@ -158,6 +136,7 @@ impl<S: Snapshot> WasmRuntime<S> {
                     let artefact = folder.and_then(|folder| artefact(&folder, &wasm, &compiled));
                     let lines = Lines::of(&wasm);
                     let module = Module::new(compiled, lines, &linker, &known, &limits, idle)?;
+                    let module = Arc::new(module);
                     Ok(Loaded { module, artefact })
                 });
             drop(answer.send(loaded));
@@ -186,10 +165,10 @@ fn artefact(folder: &CompiledFolder, wasm: &[u8], compiled: &wasmtime::Module) -
 }
 
 impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
-    type Module = Module<S>;
+    type Module = Arc<Module<S>>;
     type Instance = Instance<S>;
 
-    async fn load(&self, candidate: Candidate<'_>) -> Result<Loaded<Module<S>>, String> {
+    async fn load(&self, candidate: Candidate<'_>) -> Result<Loaded<Arc<Module<S>>>, String> {
         module::check_header(candidate.wasm)?;
         let limits = candidate.limits.clone();
         debug_assert!(
@@ -204,7 +183,7 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         wasm: &Hash,
         compiled: &Compiled,
         limits: &CallLimits,
-    ) -> Option<Module<S>> {
+    ) -> Option<Arc<Module<S>>> {
         let folder = Arc::clone(self.folder.as_ref()?);
         if compiled.engine != folder.engine() {
             return None;
@@ -215,7 +194,8 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         let restored = tokio::task::spawn_blocking(move || {
             let bytes = folder.read(&wasm)?;
             let (module, lines) = trusted::module(&engine, &bytes, &sha256)?;
-            Module::new(module, lines, &linker, &known, &limits, idle).ok()
+            let module = Module::new(module, lines, &linker, &known, &limits, idle);
+            module.ok().map(Arc::new)
         });
         restored.await.ok().flatten()
     }
@@ -246,41 +226,127 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         instance.set_sound(false);
     }
 
-    fn exports<'a>(&self, module: &'a Module<S>) -> &'a Exports {
+    fn exports<'a>(&self, module: &'a Arc<Module<S>>) -> &'a Exports {
         module.exports()
     }
 
     async fn call(
         &self,
-        module: &Module<S>,
+        module: &Arc<Module<S>>,
         instance: &mut Option<Instance<S>>,
         function: &str,
         call: Box<Call<S>>,
         budget: &Budget,
     ) -> Ended<S> {
-        let mut live = match self.instance(module, instance.take(), call, budget).await {
-            Ok(live) => live,
-            Err(ended) => return *ended,
+        let pace = module.pace();
+        let ended = match pace.is_long() && !budget.is_alone {
+            true => {
+                self.call_in_lane(module, instance, function, call, budget)
+                    .await
+            }
+            false => call_here(&self.engine, module, instance, function, call, budget).await,
         };
-        let sandbox = live.sandbox();
-        let outcome = sandbox.run(module, function).await;
-        let (call, usage) = sandbox.end();
-        if call.is_none() {
-            let lost = Failure::new(ErrorCode::Internal, "the call's state was lost");
-            return Ended {
-                call,
-                outcome: Err(lost),
-                usage: Usage::default(),
-            };
-        }
-        if outcome.is_ok() {
-            live.set_sound(true);
-            *instance = Some(live);
-        }
-        Ended {
-            call,
-            outcome,
-            usage,
+        pace.note(ended.usage.cpu);
+        ended
+    }
+}
+
+impl<S: Snapshot> WasmRuntime<S> {
+    async fn call_in_lane(
+        &self,
+        module: &Arc<Module<S>>,
+        instance: &mut Option<Instance<S>>,
+        function: &str,
+        call: Box<Call<S>>,
+        budget: &Budget,
+    ) -> Ended<S> {
+        let (engine, budget) = (self.engine.clone(), budget.clone());
+        let running = Arc::clone(&budget.running);
+        let (moved, function) = (Arc::clone(module), function.to_owned());
+        let mut live = instance.take();
+        let work = async move {
+            let ended = call_here(&engine, &moved, &mut live, &function, call, &budget).await;
+            (ended, live)
+        };
+        match self.lane.run(module.pace(), &running, work).await {
+            Some((ended, live)) => {
+                *instance = live;
+                ended
+            }
+            None => lost(),
         }
     }
+}
+
+/// Calls a function on the caller's thread.
+async fn call_here<S: Snapshot>(
+    engine: &wasmtime::Engine,
+    module: &Module<S>,
+    instance: &mut Option<Instance<S>>,
+    function: &str,
+    call: Box<Call<S>>,
+    budget: &Budget,
+) -> Ended<S> {
+    let mut live = match prepare(engine, module, instance.take(), call, budget).await {
+        Ok(live) => live,
+        Err(ended) => return *ended,
+    };
+    let sandbox = live.sandbox();
+    let outcome = sandbox.run(module, function).await;
+    let (call, usage) = sandbox.end();
+    if call.is_none() {
+        return lost();
+    }
+    if outcome.is_ok() {
+        live.set_sound(true);
+        *instance = Some(live);
+    }
+    Ended {
+        call,
+        outcome,
+        usage,
+    }
+}
+
+/// An instance with the call in it: the one that there is, one that was kept, or a new one.
+async fn prepare<S: Snapshot>(
+    engine: &wasmtime::Engine,
+    module: &Module<S>,
+    earlier: Option<Instance<S>>,
+    call: Box<Call<S>>,
+    budget: &Budget,
+) -> Result<Instance<S>, Box<Ended<S>>> {
+    let is_kept = budget.isolation == Isolation::Reuse;
+    let kept = || {
+        is_kept
+            .then(|| module.pool().take(&budget.limits))
+            .flatten()
+    };
+    if let Some(mut instance) = earlier.or_else(kept) {
+        // Until its call has come to an end, it is to be dropped.
+        instance.set_sound(false);
+        instance.sandbox().give(call, budget);
+        return Ok(instance);
+    }
+    let home = match is_kept {
+        true => Arc::downgrade(module.pool()),
+        false => Weak::new(),
+    };
+    let sandbox = Sandbox::make(engine, module, call, budget).await?;
+    Ok(Instance::new(sandbox, home))
+}
+
+/// What is left of a call that was killed, or lost in a fault of our own.
+fn lost<S: Snapshot>() -> Ended<S> {
+    let lost = Failure::new(ErrorCode::Internal, "the call's state was lost");
+    Ended {
+        call: None,
+        outcome: Err(lost),
+        usage: Usage::default(),
+    }
+}
+
+/// As many as there are processors.
+fn lane_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

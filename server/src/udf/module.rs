@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmtime::{ExternType, FuncType, InstancePre, Linker, ModuleExport};
 
 use super::guest::HostState;
+use super::lane::Pace;
 use super::lines::Lines;
 use super::pool::{Idle, Pool};
 use crate::function::{CallLimits, Exports};
@@ -28,6 +29,7 @@ pub struct Module<S: Snapshot> {
     has_initialize: bool,
     pool: Arc<Pool<S>>,
     lines: Option<Lines>,
+    pace: Pace,
 }
 
 /// Refuses what is no core module in binary form, before a compiler sees it.
@@ -89,7 +91,13 @@ impl<S: Snapshot> Module<S> {
             has_initialize,
             pool: Pool::new(idle),
             lines,
+            pace: Pace::new(),
         })
+    }
+
+    /// How its calls ran lately.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Its instances that wait for a call.

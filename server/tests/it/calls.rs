@@ -297,6 +297,45 @@ fn a_hook_at_its_modules_bound_holds_up_only_the_requests_that_it_stands_around(
     }
 }
 
+/// A module that ran long runs apart from others: it is seen, killed and answered all the same, and its
+/// short functions are what they were.
+#[test]
+fn a_module_that_ran_long_is_still_killed_limited_and_answered() {
+    on_both!(config(), test);
+    async fn test<S: Store>(mut talk: Talk<S>) {
+        let body = format!(
+            r#"{SPIN}
+            (func (export "quick") (result i32) (call $write) (call $output (i32.const 1024) (i32.const 6)) (i32.const 0))
+            (func (export "refuse") (result i32) (call $write) (i32.const 7))
+            (func (export "fall") (result i32) (call $write) unreachable)"#
+        );
+        talk.push(&guest("both", &body)).await.unwrap();
+        let mut operator = talk.session();
+        for _ in 0..3 {
+            let spinning = begin(&talk, "call both.run");
+            let calls = look(&mut operator, |calls| {
+                calls.iter().any(|it| it.cpu_us > 2_000)
+            })
+            .await;
+            kill(&mut operator, calls[0].call).await;
+            assert_eq!(spinning.await.unwrap(), ErrorCode::Killed);
+            is_empty(&mut operator).await;
+            let error = ask(&mut operator, "call both.run --fuel 100000")
+                .await
+                .unwrap_err();
+            assert_eq!(error.code(), ErrorCode::FuelExhausted);
+            let error = talk.request("call both.refuse").await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Rejected);
+            let error = talk.request("call both.fall").await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Trap);
+            is_empty(&mut operator).await;
+            let answer = talk.request("call both.quick").await.unwrap();
+            assert!(format!("{answer:?}").contains("before"), "{answer:?}");
+            talk.request("del before").await.unwrap();
+        }
+    }
+}
+
 /// A kill was answered, and the call committed all the same once the store had room for it.
 #[test]
 fn a_call_that_waits_for_the_store_s_room_is_killed_there() {

@@ -170,49 +170,9 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
     let describers = describers(exports)?;
     let mut lines = Vec::new();
     for name in &describers {
-        let seed = (core.surroundings.seed)();
-        let request = RequestContext {
-            command: "module.push",
-            log: Some(Arc::clone(&core.log)),
-            ..RequestContext::default()
-        };
-        let mut call = Box::new(Call::new(
-            Stage::Describe,
-            None,
-            request,
-            Arc::clone(context),
-            seed,
-        ));
-        call.function = name.as_str().into();
         // Together they write no more than one call may.
-        call.max_output_bytes = limits.output_bytes.saturating_sub(lines.len());
-        let deadline = (core.surroundings.now)() + limits.deadline;
-        let budget = Budget {
-            limits: limits.clone(),
-            cpu: limits.cpu,
-            deadline,
-            running: Arc::default(),
-            isolation: Isolation::Fresh,
-        };
-        let ended = core
-            .runtime
-            .call(module, &mut None, name, call, &budget)
-            .await;
-        match ended.outcome {
-            Ok(0) => {}
-            Ok(code) => {
-                return Err(format!(
-                    "its describer `{name}` returned {code}, and should return 0"
-                ));
-            }
-            Err(failure) => {
-                return Err(format!(
-                    "its describer `{name}` failed: {}",
-                    failure.message
-                ));
-            }
-        }
-        lines.extend(ended.call.map(|call| call.output).unwrap_or_default());
+        let room = limits.output_bytes.saturating_sub(lines.len());
+        lines.extend(ask_one(core, module, name, limits, room, context).await?);
         lines.push(b'\n');
     }
     let described = if describers.is_empty() {
@@ -232,6 +192,48 @@ async fn ask<S: Store, R: Runtime<S::Snapshot>>(
         core.settings.command.max_key_bytes,
     )
     .map_err(|error| error.to_string())
+}
+
+/// Runs one describer; answers what it wrote.
+async fn ask_one<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    module: &R::Module,
+    name: &str,
+    limits: &CallLimits,
+    max_output_bytes: usize,
+    context: &Arc<ModuleContext>,
+) -> Result<Vec<u8>, String> {
+    let seed = (core.surroundings.seed)();
+    let request = RequestContext {
+        command: "module.push",
+        log: Some(Arc::clone(&core.log)),
+        ..RequestContext::default()
+    };
+    let context = Arc::clone(context);
+    let mut call = Box::new(Call::new(Stage::Describe, None, request, context, seed));
+    call.function = name.into();
+    call.max_output_bytes = max_output_bytes;
+    let budget = Budget {
+        limits: limits.clone(),
+        cpu: limits.cpu,
+        deadline: (core.surroundings.now)() + limits.deadline,
+        running: Arc::default(),
+        isolation: Isolation::Fresh,
+        is_alone: false,
+    };
+    let mut none = None;
+    let called = core.runtime.call(module, &mut none, name, call, &budget);
+    let ended = called.await;
+    match ended.outcome {
+        Ok(0) => Ok(ended.call.map(|call| call.output).unwrap_or_default()),
+        Ok(code) => Err(format!(
+            "its describer `{name}` returned {code}, and should return 0"
+        )),
+        Err(failure) => Err(format!(
+            "its describer `{name}` failed: {}",
+            failure.message
+        )),
+    }
 }
 
 /// The names of a module's describers, in the order in which they run.

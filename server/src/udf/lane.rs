@@ -1,0 +1,175 @@
+//! The lane of calls that run long: threads of their own, behind those that serve requests.
+//!
+//! ```text
+//!   a module's call used more than LONG_CALL ──▶ its next calls run in the lane, a slice of a tick at a time
+//!   calls in the lane that used less, in a row ──▶ its next calls run where their requests are served again
+//! ```
+//!
+//! A call that is short costs nothing of this. In the lane the operating system gives a call what others
+//! leave, and among the calls there each module has the same share (`turns.rs`): a module that loops on
+//! every connection that it can get holds up neither plain commands nor, by more than a turn, other modules.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::turns::{Asked, ModuleNumber, Turn, Turns};
+use crate::function::Running;
+
+/// A call that has used more cpu time than this is long. A tick takes as much, and it is what one plain
+/// command may wait for another's call.
+const LONG_CALL: Duration = Duration::from_millis(1);
+
+/// So many calls in a row that are not long, and a module leaves the lane.
+const SHORT_CALLS: u32 = 64;
+
+/// How far behind other threads those of the lane are: a tenth of the processor where both want all of it.
+const NICENESS: i32 = 10;
+
+/// The threads, and the turns in them.
+pub(super) struct Lane {
+    /// Gone only while it is dropped.
+    runtime: Option<tokio::runtime::Runtime>,
+    turns: Arc<Turns>,
+}
+
+/// How a module's calls ran lately.
+pub(super) struct Pace {
+    module: ModuleNumber,
+    /// How many more calls run in the lane.
+    long: AtomicU32,
+}
+
+/// A call in the lane, which takes a turn for each of its slices.
+struct Paced<F> {
+    work: Pin<Box<F>>,
+    module: ModuleNumber,
+    turns: Arc<Turns>,
+    waiting: Option<oneshot::Receiver<Turn>>,
+}
+
+/// Ends the call where nobody waits for it any more.
+struct Bound<T>(JoinHandle<T>);
+
+impl<T> Drop for Bound<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self {
+            module: NEXT.fetch_add(1, Ordering::Relaxed),
+            long: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether the next call is to run in the lane.
+    pub(super) fn is_long(&self) -> bool {
+        self.long.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes note of what a call used.
+    pub(super) fn note(&self, cpu: Duration) {
+        if cpu >= LONG_CALL {
+            self.long.store(SHORT_CALLS, Ordering::Relaxed);
+        } else if self.is_long() {
+            let less = |long: u32| long.checked_sub(1);
+            let order = Ordering::Relaxed;
+            // Where it is 0 by now, another call has taken the module out of the lane.
+            let _ = self.long.fetch_update(order, order, less);
+        }
+    }
+}
+
+impl Lane {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The operating system gives none.
+    pub(super) fn start(threads: usize) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("luge-lane")
+            .on_thread_start(step_back)
+            .build()?;
+        Ok(Self {
+            runtime: Some(runtime),
+            turns: Turns::new(threads),
+        })
+    }
+
+    /// Runs a call; `None` where it is killed, or failed in a fault of our own.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        pace: &Pace,
+        running: &Running,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let paced = Paced {
+            work: Box::pin(work),
+            module: pace.module,
+            turns: Arc::clone(&self.turns),
+            waiting: None,
+        };
+        let runtime = self.runtime.as_ref()?;
+        let mut done = Bound(runtime.spawn(paced));
+        tokio::select! {
+            biased;
+            done = &mut done.0 => done.ok(),
+            // It may wait for a turn, where no tick reaches it.
+            () = running.killed() => None,
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A runtime may be dropped where waiting for threads is not allowed.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl<F: Future> Future for Paced<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let _turn = loop {
+            match &mut this.waiting {
+                None => match this.turns.ask(this.module) {
+                    Asked::Now(turn) => break turn,
+                    Asked::Later(turn) => this.waiting = Some(turn),
+                },
+                Some(waiting) => {
+                    let Poll::Ready(turn) = Pin::new(waiting).poll(context) else {
+                        return Poll::Pending;
+                    };
+                    this.waiting = None;
+                    if let Ok(turn) = turn {
+                        break turn;
+                    }
+                }
+            }
+        };
+        this.work.as_mut().poll(context)
+    }
+}
+
+/// Puts a thread behind those that serve requests. Where the system does not allow it, it is one of them.
+fn step_back() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "a thread of the lane can't be put behind others");
+    }
+}
