@@ -5,6 +5,7 @@
 
 pub mod histories;
 pub mod pipeline;
+pub mod process;
 pub mod random;
 pub mod torture;
 

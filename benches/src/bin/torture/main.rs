@@ -2,7 +2,6 @@
 //! `benches/README.md` tells how to use it.
 
 mod load;
-mod server;
 mod verify;
 
 use std::net::SocketAddr;
@@ -11,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use luge_benches::process::{Program, Server, program};
 use luge_benches::random::{Random, fresh_seed};
 use luge_client::Client;
 use tempfile::TempDir;
@@ -18,7 +18,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::load::Worker;
-use crate::server::{Program, Server};
 use crate::verify::{Identity, prepare, verify};
 
 const CLIENTS: usize = 4;
@@ -205,7 +204,7 @@ impl Torture {
         random: &mut Random,
     ) -> Result<Self, String> {
         let program = Program {
-            path: server::program()?,
+            path: program()?,
             settings: settings(arguments),
             bug,
         };

@@ -14,22 +14,24 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The server's program, and how it is started.
-pub(crate) struct Program {
-    pub(crate) path: PathBuf,
-    pub(crate) settings: Vec<String>,
+pub struct Program {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Settings, as `name=value`.
+    pub settings: Vec<String>,
     /// A bug that is to be planted.
-    pub(crate) bug: Option<String>,
+    pub bug: Option<String>,
 }
 
 /// A server's process, killed when it is dropped.
-pub(crate) struct Server {
+pub struct Server {
     child: Child,
     wants_bug: bool,
     log: UnboundedReceiver<String>,
 }
 
 /// The program that lies beside this one.
-pub(crate) fn program() -> Result<PathBuf, String> {
+pub fn program() -> Result<PathBuf, String> {
     let own =
         std::env::current_exe().map_err(|error| format!("no path to this program: {error}"))?;
     let program = own.with_file_name("luge-server");
@@ -48,7 +50,7 @@ pub(crate) fn program() -> Result<PathBuf, String> {
 
 impl Server {
     /// Starts the program on a folder.
-    pub(crate) fn start(program: &Program, folder: &Path) -> Result<Self, String> {
+    pub fn start(program: &Program, folder: &Path) -> Result<Self, String> {
         let mut command = Command::new(&program.path);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
@@ -88,7 +90,7 @@ impl Server {
     }
 
     /// Waits until it serves; answers its address.
-    pub(crate) async fn ready(&mut self) -> Result<SocketAddr, String> {
+    pub async fn ready(&mut self) -> Result<SocketAddr, String> {
         let mut before = String::new();
         loop {
             match timeout(PATIENCE, self.log.recv()).await {
@@ -122,13 +124,13 @@ impl Server {
     }
 
     /// Kills it where it stands.
-    pub(crate) async fn kill(mut self) -> Result<(), String> {
+    pub async fn kill(mut self) -> Result<(), String> {
         let killed = self.child.kill().await;
         killed.map_err(|error| format!("can't kill the server: {error}"))
     }
 
     /// Tells it to stop, and waits until it has.
-    pub(crate) async fn stop(mut self) -> Result<(), String> {
+    pub async fn stop(mut self) -> Result<(), String> {
         let Some(process) = self.child.id() else {
             return Err("the server ended by itself".to_owned());
         };
