@@ -23,9 +23,9 @@ use tokio::task::JoinHandle;
 use super::turns::{Asked, ModuleNumber, Turn, Turns};
 use crate::function::Running;
 
-/// A call that has used more cpu time than this is long. A tick takes as much, and it is what one plain
-/// command may wait for another's call.
-const LONG_CALL: Duration = Duration::from_millis(1);
+/// A call that has used more cpu time than this is long: half a tick, so that most of those that loop are
+/// found out at their first.
+const LONG_CALL: Duration = Duration::from_micros(500);
 
 /// So many calls in a row that are not long, and a module leaves the lane.
 const SHORT_CALLS: u32 = 64;
@@ -78,11 +78,18 @@ impl Pace {
         self.long.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes note of what a call used.
-    pub(super) fn note(&self, cpu: Duration) {
+    /// Takes note of what a call has used so far, while it runs: by the time that it ends, many more of its
+    /// module could have begun where requests are served.
+    pub(super) fn look(&self, cpu: Duration) {
         if cpu >= LONG_CALL {
             self.long.store(SHORT_CALLS, Ordering::Relaxed);
-        } else if self.is_long() {
+        }
+    }
+
+    /// Takes note of what a call used that has ended.
+    pub(super) fn note(&self, cpu: Duration) {
+        self.look(cpu);
+        if cpu < LONG_CALL && self.is_long() {
             let less = |long: u32| long.checked_sub(1);
             let order = Ordering::Relaxed;
             // Where it is 0 by now, another call has taken the module out of the lane.

@@ -3,6 +3,7 @@
 //! ```text
 //!   wasmtime::Engine         one, with the pool of slots that instances are made in
 //!   compiled.rs, trusted.rs  compiled code on disk, and the one place that believes it
+//!   structure.rs             what a module may be made of, before it is compiled
 //!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
 //!   sandbox.rs               one sandbox: a wasmtime::Store with its instance, its meter and the call
 //!   pool.rs                  which instances serve again, and which don't
@@ -28,6 +29,7 @@ mod module;
 mod pool;
 pub mod price;
 mod sandbox;
+mod structure;
 mod trusted;
 mod turns;
 mod wasi;
@@ -129,9 +131,9 @@ impl<S: Snapshot> WasmRuntime<S> {
         // The thread has the turn: it goes on also where nobody waits for it any more.
         let work = move || {
             let _turn = turn;
-            let compiled = wasmtime::Module::from_binary(&engine, &wasm);
-            let loaded = compiled
-                .map_err(|error| module::first_lines(&error))
+            let compile = || wasmtime::Module::from_binary(&engine, &wasm);
+            let loaded = structure::check(&wasm)
+                .and_then(|()| compile().map_err(|error| module::first_lines(&error)))
                 .and_then(|compiled| {
                     let artefact = folder.and_then(|folder| artefact(&folder, &wasm, &compiled));
                     let lines = Lines::of(&wasm);

@@ -29,7 +29,7 @@ pub struct Module<S: Snapshot> {
     has_initialize: bool,
     pool: Arc<Pool<S>>,
     lines: Option<Lines>,
-    pace: Pace,
+    pace: Arc<Pace>,
 }
 
 /// Refuses what is no core module in binary form, before a compiler sees it.
@@ -91,12 +91,12 @@ impl<S: Snapshot> Module<S> {
             has_initialize,
             pool: Pool::new(idle),
             lines,
-            pace: Pace::new(),
+            pace: Arc::new(Pace::new()),
         })
     }
 
     /// How its calls ran lately.
-    pub(super) fn pace(&self) -> &Pace {
+    pub(super) fn pace(&self) -> &Arc<Pace> {
         &self.pace
     }
 

@@ -1,5 +1,7 @@
 //! One sandbox: a `wasmtime::Store` with one instance in it.
 
+use std::sync::Arc;
+
 use wasmtime::{Engine, UpdateDeadline};
 
 use super::failure::Fallen;
@@ -46,15 +48,17 @@ impl<S: Snapshot> Sandbox<S> {
             calls: 1,
         };
         live.store.limiter(|state| &mut state.limiter);
-        live.store.epoch_deadline_callback(|mut store| {
+        let pace = Arc::clone(module.pace());
+        live.store.epoch_deadline_callback(move |mut store| {
             let left = store.get_fuel().unwrap_or(0);
             let memory = store.data().memory;
             let memory_bytes = memory.map_or(0, |memory| memory.data_size(&store));
             let meter = &store.data_mut().meter;
             meter.note(left, memory_bytes);
+            pace.look(meter.used());
             let check = meter.check();
             check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
-            let give_way = GiveWay::new(std::sync::Arc::clone(meter));
+            let give_way = GiveWay::new(Arc::clone(meter));
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(give_way)))
         });
         match live.initialise(module).await {
