@@ -14,12 +14,12 @@ use serde_json::Value as Json;
 
 use crate::support::{ManualClock, Push, START_MS, Talk, check, open_embedded, runtime};
 
-fn udfs() -> PathBuf {
+pub(crate) fn udfs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../udfs")
 }
 
 /// A built module, under the name of its crate.
-fn built(name: &'static str) -> Push {
+pub(crate) fn built(name: &'static str) -> Push {
     let folder = std::env::var_os("LUGE_BUILT_MODULES")
         .map_or_else(|| udfs().join("examples/built"), PathBuf::from);
     let file = folder.join(format!("{}.wasm", name.replace('-', "_")));
@@ -32,14 +32,14 @@ fn built(name: &'static str) -> Push {
 }
 
 impl Push {
-    fn config(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn config(mut self, key: &str, value: &str) -> Self {
         let config = self.config.get_or_insert_default();
         config.insert(key.to_owned(), value.to_owned());
         self
     }
 
     /// All hooks of the module, for keys with this prefix only.
-    fn prefix(self, prefix: &'static str) -> Self {
+    pub(crate) fn prefix(self, prefix: &'static str) -> Self {
         let change = HookOverride {
             prefix: Some(prefix.into()),
             ..HookOverride::default()
@@ -49,13 +49,6 @@ impl Push {
             ..self
         }
     }
-}
-
-fn limiter() -> Push {
-    built("rate-limiter")
-        .config("limit", "3")
-        .config("window_ms", "1000")
-        .prefix("api:")
 }
 
 #[test]
@@ -70,146 +63,12 @@ fn every_example_has_a_test_here() {
     });
     let modules: BTreeSet<String> = modules.collect();
     assert!(modules.len() >= 9, "found {modules:?}");
-    let tests = include_str!("guests.rs");
+    let tests = concat!(include_str!("guests.rs"), include_str!("languages.rs"));
     let untested: Vec<&String> = modules
         .iter()
         .filter(|name| !tests.contains(&format!("built(\"{name}\")")))
         .collect();
     assert!(untested.is_empty(), "no test for {untested:?}");
-}
-
-#[test]
-fn the_rate_limiter_blocks_after_the_limit_and_names_when_to_retry() {
-    check(
-        &[limiter()],
-        "
-        > set api:a 1
-        v2
-        > get api:a
-        1 v2
-        > del api:a
-        deleted 1
-        > get api:a
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 1001 ms
-        other> get api:a
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 1001 ms
-        > get elsewhere
-        nil
-        ~ 1000ms
-        > get api:a
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 1 ms
-        ~ 1ms
-        > get api:a
-        nil
-    ",
-    );
-}
-
-#[test]
-fn the_rate_limiters_window_slides_with_the_clock() {
-    // Three requests at 900 ms; at 1334 of them two thirds still weigh, and one more fits.
-    check(
-        &[limiter()],
-        "
-        ~ 900ms
-        > mget api:a api:b api:c
-        nil, nil, nil
-        ~ 200ms
-        > get api:a
-        nil
-        > get api:a
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 234 ms
-        ~ 233ms
-        > get api:a
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 1 ms
-        ~ 1ms
-        > get api:a
-        nil
-        > get ratelimit:peer:127.0.0.1
-        1001 3 2 v…
-        ~ 1999ms
-        > get ratelimit:peer:127.0.0.1
-        1001 3 2 v…
-        ~ 1ms
-        > get ratelimit:peer:127.0.0.1
-        nil
-    ",
-    );
-}
-
-#[test]
-fn the_rate_limiter_counts_what_fails_and_what_others_refuse() {
-    let refuse = Push::new(
-        "refuse",
-        r#"(module
-        (import "luge_v1" "output_write" (func $output (param i32 i32)))
-        (memory (export "memory") 1)
-        (data (i32.const 0) "{\22hook\22:\22no\22,\22phase\22:\22request\22,\22commands\22:[\22del\22],\22order\22:9}")
-        (func (export "metadata") (result i32) (call $output (i32.const 0) (i32.const 60)) (i32.const 0))
-        (func (export "no") (result i32) (i32.const 1)))"#,
-    );
-    check(
-        &[limiter(), refuse],
-        "
-        > set api:a 1 --if present
-        precondition_failed: the key is absent, and should be present
-        > get ratelimit:peer:127.0.0.1
-        1000 0 1 v3
-        > del api:a
-        blocked: the hook refuse.no refused
-        > get ratelimit:peer:127.0.0.1
-        1000 0 2 v4
-        > batch set api:a 1; set api:b 2
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 1001 ms
-        > get ratelimit:peer:127.0.0.1
-        1000 0 3 v5
-        > scan api
-        nothing
-    ",
-    );
-}
-
-#[test]
-fn the_rate_limiter_does_not_count_what_it_refuses_itself() {
-    // So whoever waits as long as the message says is let through again.
-    check(
-        &[limiter()],
-        "
-        > mget api:a api:b api:c
-        nil, nil, nil
-        > get api:a
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 1001 ms
-        > get api:a
-        blocked: more than 3 requests in 1000 ms by peer:127.0.0.1, retry in 1001 ms
-        > get ratelimit:peer:127.0.0.1
-        1000 0 3 v2
-    ",
-    );
-}
-
-#[test]
-fn the_rate_limiters_counts_are_its_own() {
-    check(
-        &[built("rate-limiter")],
-        "
-        > get a
-        nil
-        > del ratelimit:peer:127.0.0.1
-        blocked: the counts below ratelimit: are the limiter's
-        > set ratelimit:peer:127.0.0.1 x
-        blocked: the counts below ratelimit: are the limiter's
-        > exists ratelimit:peer:127.0.0.1
-        1
-    ",
-    );
-}
-
-#[test]
-fn a_setting_of_the_rate_limiter_that_is_no_number_blocks_with_its_name() {
-    check(&[built("rate-limiter").config("limit", "many")], "
-        > get a
-        blocked: the hook rate-limiter.limit failed: wasm trap: wasm `unreachable` instruction executed
-    ");
 }
 
 #[test]

@@ -38,6 +38,8 @@ mod history;
 mod hooks;
 /// The anomalies of the literature, by name.
 mod isolation;
+/// One module in two languages, and the table that both pass.
+mod languages;
 /// What guests log: kept within bounds, and told to whoever may read it.
 mod logs;
 /// The port for metrics: three pages, within bounds.

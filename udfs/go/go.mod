@@ -1,0 +1,3 @@
+module luge
+
+go 1.24
