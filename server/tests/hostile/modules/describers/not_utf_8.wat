@@ -1,0 +1,10 @@
+;; push: invalid_module: not UTF-8
+(module
+  (import "luge_v1" "output_write" (func $output_write (param i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024)
+    "{\"procedure\": \"run\ff\"}")
+  (func (export "metadata") (result i32)
+    (call $output_write (i32.const 1024) (i32.const 21))
+    (i32.const 0))
+  (func (export "run") (result i32) (i32.const 0)))

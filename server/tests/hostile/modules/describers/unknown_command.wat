@@ -1,0 +1,10 @@
+;; push: invalid_module: unknown command
+(module
+  (import "luge_v1" "output_write" (func $output_write (param i32 i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 1024)
+    "{\"hook\": \"run\", \"phase\": \"request\", \"commands\": [\"mget\"]}")
+  (func (export "metadata") (result i32)
+    (call $output_write (i32.const 1024) (i32.const 57))
+    (i32.const 0))
+  (func (export "run") (result i32) (i32.const 0)))

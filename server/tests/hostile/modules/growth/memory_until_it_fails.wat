@@ -1,0 +1,7 @@
+;; call run: memory_exceeded
+(module
+  (memory (export "memory") 1)
+  (func (export "run") (result i32)
+    (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+    unreachable
+    (i32.const 0)))

@@ -1,0 +1,5 @@
+;; push: invalid_module: table
+(module
+  (table 10000000 funcref)
+  (memory (export "memory") 1)
+  (func (export "run") (result i32) (i32.const 0)))

@@ -1,0 +1,13 @@
+;; set k: blocked: value of 1048577 bytes
+(module
+  (import "luge_v1" "request_set_value" (func $request_set_value (param i32 i32)))
+  (import "luge_v1" "output_write" (func $output_write (param i32 i32)))
+  (memory (export "memory") 40)
+  (data (i32.const 1024)
+    "{\"hook\": \"run\", \"phase\": \"request\", \"commands\": [\"set\"], \"prefix\": \"k\"}")
+  (func (export "metadata") (result i32)
+    (call $output_write (i32.const 1024) (i32.const 71))
+    (i32.const 0))
+  (func (export "run") (result i32)
+    (call $request_set_value (i32.const 0) (i32.const 1048577))
+    (i32.const 0)))

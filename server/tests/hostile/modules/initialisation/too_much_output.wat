@@ -1,0 +1,6 @@
+;; call run: output_too_large
+(module
+  (import "luge_v1" "output_write" (func $output_write (param i32 i32)))
+  (memory (export "memory") 1)
+  (func (export "_initialize") (loop $more (call $output_write (i32.const 0) (i32.const 65536)) (br $more)))
+  (func (export "run") (result i32) (i32.const 0)))

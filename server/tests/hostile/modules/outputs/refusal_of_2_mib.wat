@@ -1,0 +1,7 @@
+;; call run: rejected
+(module
+  (import "luge_v1" "output_write" (func $output_write (param i32 i32)))
+  (memory (export "memory") 40)
+  (func (export "run") (result i32)
+    (call $output_write (i32.const 0) (i32.const 2097152))
+    (i32.const 1)))

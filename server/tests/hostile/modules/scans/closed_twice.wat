@@ -1,0 +1,10 @@
+;; call run: trap: is no open scan
+(module
+  (import "luge_v1" "kv_scan" (func $kv_scan (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "luge_v1" "kv_scan_close" (func $kv_scan_close (param i32)))
+  (memory (export "memory") 1)
+  (func (export "run") (result i32)
+    (drop (call $kv_scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+    (call $kv_scan_close (i32.const 0))
+    (call $kv_scan_close (i32.const 0))
+    (i32.const 0)))

@@ -1,0 +1,11 @@
+;; call open: ok
+;; call run: trap: is no open scan
+;; A handle is good within its call.
+(module
+  (import "luge_v1" "kv_scan" (func $kv_scan (param i32 i32 i32 i32 i32 i32) (result i32)))
+  (import "luge_v1" "kv_scan_next" (func $kv_scan_next (param i32 i32 i32) (result i64)))
+  (memory (export "memory") 1)
+  (func (export "open") (result i32) (call $kv_scan (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
+  (func (export "run") (result i32)
+    (drop (call $kv_scan_next (i32.const 0) (i32.const 0) (i32.const 100)))
+    (i32.const 0)))

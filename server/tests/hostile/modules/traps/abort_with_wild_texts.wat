@@ -1,0 +1,7 @@
+;; call run: trap: abort
+(module
+  (import "env" "abort" (func $abort (param i32 i32 i32 i32)))
+  (memory (export "memory") 1)
+  (func (export "run") (result i32)
+    (call $abort (i32.const -1) (i32.const 3) (i32.const -1) (i32.const -1))
+    (i32.const 0)))

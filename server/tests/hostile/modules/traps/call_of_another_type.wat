@@ -1,0 +1,8 @@
+;; call run: trap
+(module
+  (memory (export "memory") 1)
+  (table 1 funcref)
+  (type $of (func (result i32)))
+  (elem (i32.const 0) $other)
+  (func $other (param i64))
+  (func (export "run") (result i32) (call_indirect (type $of) (i32.const 0))))

@@ -1,0 +1,10 @@
+;; call run: fuel_exhausted
+(module
+  (import "luge_v1" "kv_set" (func $kv_set (param i32 i32 i32 i32 i64)))
+  (memory (export "memory") 16)
+  (data (i32.const 0) "k")
+  (func (export "run") (result i32)
+    (loop $more
+      (call $kv_set (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 1048576) (i64.const 0))
+      (br $more))
+    (i32.const 0)))
