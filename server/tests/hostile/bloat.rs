@@ -58,7 +58,12 @@ fn functions() -> Vec<Case> {
         served("many functions", &"(func)".repeat(5_000)),
         served(
             "many locals",
+            &format!("(func (local {}))", "i64 ".repeat(5_000)),
+        ),
+        refused(
+            "more locals than a compiler makes",
             &format!("(func (local {}))", "i64 ".repeat(10_000)),
+            "has 10000 locals, which exceeds the limit of 5000",
         ),
         refused(
             "more locals than the format has",
@@ -117,7 +122,12 @@ fn declarations() -> Vec<Case> {
         ),
         served(
             "many pieces of data",
+            &format!("{memory} {}", r#"(data (i32.const 0) "d")"#.repeat(10_000)),
+        ),
+        refused(
+            "more pieces of data than a compiler makes",
             &format!("{memory} {}", r#"(data (i32.const 0) "d")"#.repeat(50_000)),
+            "has 50000 data segments, which exceeds the limit of 10000",
         ),
         refused(
             "more pieces of data than the format has",
