@@ -47,6 +47,18 @@ pub(super) struct Meter {
 
 impl Meter {
     pub(super) fn start(budget: &Budget) -> Arc<Self> {
+        Arc::new(Self::of(budget))
+    }
+
+    /// Starts anew for another call, in the same place where nobody else has the old one any more.
+    pub(super) fn restart(this: &mut Arc<Self>, budget: &Budget) {
+        match Arc::get_mut(this) {
+            Some(meter) => *meter = Self::of(budget),
+            None => *this = Self::start(budget),
+        }
+    }
+
+    fn of(budget: &Budget) -> Self {
         let cpu = budget.cpu.min(budget.limits.cpu);
         let running = Arc::clone(&budget.running);
         let fuel = budget.limits.fuel;
@@ -56,7 +68,7 @@ impl Meter {
     /// A meter with no time on it.
     pub(super) fn idle() -> Arc<Self> {
         let none = Duration::ZERO;
-        Self::new(now(), none, none, 0, Arc::default())
+        Arc::new(Self::new(now(), none, none, 0, Arc::default()))
     }
 
     fn new(
@@ -65,8 +77,8 @@ impl Meter {
         cpu_limit: Duration,
         fuel: u64,
         running: Arc<Running>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             begun: now(),
             running,
             fuel,
@@ -76,7 +88,7 @@ impl Meter {
             used_ns: AtomicU64::new(0),
             segment_ns: AtomicU64::new(0),
             segment_cpu_ns: AtomicU64::new(UNREAD),
-        })
+        }
     }
 
     /// The cpu time used so far.

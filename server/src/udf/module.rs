@@ -24,7 +24,8 @@ pub(super) type Signatures = HashMap<(String, String), String>;
 pub struct Module<S: Snapshot> {
     linked: InstancePre<HostState<S>>,
     exports: Exports,
-    functions: HashMap<String, ModuleExport>,
+    /// What can be called, in the order of the names.
+    functions: Vec<(String, ModuleExport)>,
     memory: Option<ModuleExport>,
     has_initialize: bool,
     pool: Arc<Pool<S>>,
@@ -66,7 +67,7 @@ impl<S: Snapshot> Module<S> {
             has_hook_imports: has_hook_imports(&module),
             ..Exports::default()
         };
-        let mut functions = HashMap::new();
+        let mut functions = Vec::new();
         for export in module.exports() {
             let ExternType::Func(found) = export.ty() else {
                 continue;
@@ -74,13 +75,14 @@ impl<S: Snapshot> Module<S> {
             let name = export.name().to_owned();
             if found.params().len() == 0 && found.results().map(|it| it.is_i32()).eq([true]) {
                 if let Some(index) = module.get_export_index(&name) {
-                    functions.insert(name.clone(), index);
+                    functions.push((name.clone(), index));
                 }
                 exports.callable.push(name);
             } else {
                 exports.others.push((name, shortened(&signature(&found))));
             }
         }
+        functions.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let has_initialize = check_entry_points(&exports)?;
         let memory = module.get_export_index("memory");
         Ok(Self {
@@ -113,8 +115,15 @@ impl<S: Snapshot> Module<S> {
         &self.exports
     }
 
-    pub(super) fn function(&self, name: &str) -> Option<&ModuleExport> {
-        self.functions.get(name)
+    /// The place of a function that can be called.
+    pub(super) fn function(&self, name: &str) -> Option<usize> {
+        let order = |(other, _): &(String, ModuleExport)| other.as_str().cmp(name);
+        self.functions.binary_search_by(order).ok()
+    }
+
+    /// The function at a place.
+    pub(super) fn export(&self, place: usize) -> Option<&ModuleExport> {
+        self.functions.get(place).map(|(_, export)| export)
     }
 
     pub(super) fn memory(&self) -> Option<&ModuleExport> {

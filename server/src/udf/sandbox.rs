@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Engine, UpdateDeadline};
+use wasmtime::{Engine, TypedFunc, UpdateDeadline};
 
 use super::failure::Fallen;
 use super::guest::{HostState, HostStop};
@@ -17,6 +17,9 @@ use luge_protocol::ErrorCode;
 pub(super) struct Sandbox<S: Snapshot> {
     store: wasmtime::Store<HostState<S>>,
     instance: Option<wasmtime::Instance>,
+    /// The functions that it was entered at, by their places in the module. Only an instance that serves
+    /// again keeps them: to look one up costs as much as a small call.
+    entries: Vec<Option<TypedFunc<(), i32>>>,
     limits: CallLimits,
     /// How many calls it was made for or given.
     calls: u32,
@@ -44,6 +47,7 @@ impl<S: Snapshot> Sandbox<S> {
         let mut live = Self {
             store,
             instance: None,
+            entries: Vec::new(),
             limits: budget.limits.clone(),
             calls: 1,
         };
@@ -81,7 +85,7 @@ impl<S: Snapshot> Sandbox<S> {
         self.limits.clone_from(&budget.limits);
         let state = self.store.data_mut();
         state.call = Some(call);
-        state.meter = Meter::start(budget);
+        Meter::restart(&mut state.meter, budget);
         state.limiter = Limiter {
             memory_bytes: budget.limits.memory_bytes,
             table_elements: budget.limits.table_elements,
@@ -146,17 +150,39 @@ impl<S: Snapshot> Sandbox<S> {
     }
 
     async fn enter(&mut self, module: &Module<S>, function: &str) -> wasmtime::Result<i32> {
-        let found = self
-            .instance
-            .zip(module.function(function))
-            .and_then(|(instance, index)| {
-                instance
-                    .get_module_export(&mut self.store, index)?
-                    .into_func()
-            });
-        let found = found.ok_or_else(|| wasmtime::format_err!("no function `{function}`"))?;
+        let entry = match module.function(function) {
+            Some(place) => self.entry(module, place)?,
+            None => None,
+        };
+        let entry = entry.ok_or_else(|| wasmtime::format_err!("no function `{function}`"))?;
+        entry.call_async(&mut self.store, ()).await
+    }
+
+    /// The exported function at a place.
+    fn entry(
+        &mut self,
+        module: &Module<S>,
+        place: usize,
+    ) -> wasmtime::Result<Option<TypedFunc<(), i32>>> {
+        if let Some(known) = self.entries.get(place).cloned().flatten() {
+            return Ok(Some(known));
+        }
+        let export = self.instance.zip(module.export(place));
+        let found = export.and_then(|(instance, index)| {
+            instance
+                .get_module_export(&mut self.store, index)?
+                .into_func()
+        });
+        let Some(found) = found else { return Ok(None) };
         let typed = found.typed::<(), i32>(&self.store)?;
-        typed.call_async(&mut self.store, ()).await
+        if self.calls > 1 {
+            let length = self.entries.len().max(place + 1);
+            self.entries.resize(length, None);
+            if let Some(entry) = self.entries.get_mut(place) {
+                *entry = Some(typed.clone());
+            }
+        }
+        Ok(Some(typed))
     }
 
     /// Takes the call out, and tells what it used.
