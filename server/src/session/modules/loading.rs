@@ -1,7 +1,7 @@
 //! Modules as they come out of the store: at the start, and when a version is put in force again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use luge_protocol::ModuleDescription;
@@ -68,14 +68,12 @@ pub async fn load_modules<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
 ) -> Result<usize, LoadError> {
     convert_old_records(core).await?;
-    let mut modules = BTreeMap::new();
-    for key in keys(core, &[MODULES], &[MODULES + 1]).await? {
-        let name = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
-        let entry = load_module(core, &name)
-            .await
-            .map_err(|why| of(&name, why))?;
-        modules.insert(name, Arc::new(entry));
-    }
+    let keys = Mutex::new(keys(core, &[MODULES], &[MODULES + 1]).await?);
+    let load = || load_one_after_the_other(core, &keys);
+    // Four at a time keep two or three processors at the hashing and linking of compiled code, while another's records are
+    // read; a start has nothing else to do for them.
+    let loaded = tokio::try_join!(load(), load(), load(), load())?;
+    let modules: BTreeMap<_, _> = <[_; 4]>::from(loaded).into_iter().flatten().collect();
     let count = modules.len();
     let versions = modules
         .values()
@@ -86,6 +84,22 @@ pub async fn load_modules<S: Store, R: Runtime<S::Snapshot>>(
     core.stats.keep(&registry);
     core.registry.store(Arc::new(registry));
     Ok(count)
+}
+
+/// Loads modules until no key is left.
+async fn load_one_after_the_other<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    keys: &Mutex<Vec<Bytes>>,
+) -> Result<Vec<(String, Arc<ModuleEntry<R::Module>>)>, LoadError> {
+    let next = || keys.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let mut modules = Vec::new();
+    while let Some(key) = next() {
+        let name = String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned();
+        let entry = load_module(core, &name).await;
+        let entry = entry.map_err(|why| of(&name, why))?;
+        modules.push((name, Arc::new(entry)));
+    }
+    Ok(modules)
 }
 
 /// A version that is kept, ready to be called; and what was compiled for that, where nothing that was
