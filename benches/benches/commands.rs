@@ -5,13 +5,21 @@
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use luge_benches::{BenchCore, ask, core, encode, memory_core, session};
-use luge_protocol::{Call, Command, Get, Set};
+use luge_benches::{BenchCore, GUEST, ask, core, encode, memory_core, push, session};
+use luge_protocol::{Call, Command, Get, Isolation, Set};
 use luge_server::server::SystemClock;
 use luge_server::store::Store;
 use luge_server::store::embedded::disk::RealDisk;
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
+use serde::Serialize;
 use tokio::runtime::Runtime;
+
+const BANK: &[u8] = include_bytes!("../../udfs/examples/built/bank.wasm");
+
+/// Arguments as the Rust SDK takes them.
+fn encoded(arguments: impl Serialize) -> Vec<u8> {
+    rmp_serde::to_vec(&arguments).expect("plain values are encoded")
+}
 
 fn requests(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
@@ -49,27 +57,48 @@ fn through<S: Store>(
         }))
     };
     let get = |key: &'static str| encode(Command::Get(Get { key: key.into() }));
-    let call = |name: &'static str| {
+    let call = |name: &'static str, arguments: &[u8]| {
         encode(Command::Call(Call {
             procedure: name.into(),
-            arguments: b"".into(),
+            arguments: arguments.into(),
             dry_run: None,
             limits: None,
         }))
     };
     let hooked = "hooked:user:1234567890";
+    let kept = "kept:user:1234567890";
     runtime.block_on(async {
-        ask(&mut *session.lock().await, &set("plain:user:1234567890")).await;
-        ask(&mut *session.lock().await, &set(hooked)).await;
+        let session = &mut *session.lock().await;
+        let guest = wat::parse_str(GUEST).expect("the guest is well-formed");
+        push(session, "kept", &guest, Some("kept:"), Isolation::Reuse).await;
+        push(session, "bank", BANK, None, Isolation::Fresh).await;
+        push(session, "kept-bank", BANK, None, Isolation::Reuse).await;
+        for body in [set("plain:user:1234567890"), set(hooked), set(kept)] {
+            ask(session, &body).await;
+        }
+        ask(session, &call("bank.open", &encoded(("anna", 100)))).await;
     });
+    let account = encoded("anna");
     let mut group = criterion.benchmark_group("requests");
     group.throughput(Throughput::Elements(1));
     for (name, body) in [
         ("get", get("plain:user:1234567890")),
         ("get with a request hook", get(hooked)),
+        ("get with a request hook in a kept instance", get(kept)),
         ("set", set("plain:user:1234567890")),
-        ("call of a procedure that does nothing", call("bench.noop")),
-        ("call of a transfer", call("bench.transfer")),
+        (
+            "call of a procedure that does nothing",
+            call("bench.noop", b""),
+        ),
+        ("call of a transfer", call("bench.transfer", b"")),
+        (
+            "call of a small Rust procedure",
+            call("bank.balance", &account),
+        ),
+        (
+            "call of a small Rust procedure in a kept instance",
+            call("kept-bank.balance", &account),
+        ),
     ] {
         group.bench_function(BenchmarkId::new(name, store), |bencher| {
             bencher.to_async(runtime).iter(|| async {

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use luge_benches::{GUEST, memory_core};
-use luge_protocol::Isolation;
-use luge_protocol::ProcedureDescription;
+use luge_protocol::{Isolation, ProcedureDescription};
 use luge_server::function::{
     Budget, Call, CallLimits, Candidate, ModuleContext, RequestContext, Runtime, Stage, StatsRoom,
     Usage, VersionStats,
 };
-use luge_server::store::{MemorySnapshot, ReadPoint, Store};
-use luge_server::transaction::{Transaction, WriteLimits};
+use luge_server::store::{Commit, MemorySnapshot, ReadPoint, Store, Write};
+use luge_server::transaction::{Keyspace, Transaction, WriteLimits};
 use luge_server::udf::{Instance, Module};
 
 fn calls(criterion: &mut Criterion) {
@@ -55,6 +54,12 @@ fn calls(criterion: &mut Criterion) {
             true,
             Isolation::Fresh,
         ),
+        (
+            "call into a live instance with 1,000 reads of one key",
+            "hot",
+            true,
+            Isolation::Fresh,
+        ),
     ] {
         group.bench_function(name, |bencher| {
             bencher.to_async(&runtime).iter_custom(|count| {
@@ -81,11 +86,17 @@ async fn run(
     (function, keeps, isolation): (&str, bool, Isolation),
     count: u64,
 ) -> Duration {
-    let snapshot = core
-        .store
-        .begin(ReadPoint::Newest)
-        .await
-        .expect("a snapshot");
+    let begin = async || {
+        let snapshot = core.store.begin(ReadPoint::Newest).await;
+        snapshot.expect("a snapshot")
+    };
+    let commit = Commit {
+        writes: vec![(Keyspace::Data.key(b"a"), put())],
+        ..Commit::default()
+    };
+    let committed = core.store.commit(begin().await, commit).await;
+    committed.expect("a commit");
+    let snapshot = begin().await;
     let writes = WriteLimits {
         keys: 10,
         bytes: 1000,
@@ -104,13 +115,15 @@ async fn run(
     for _ in 0..count {
         let request = RequestContext::default();
         let taken = transaction.take();
-        let call = Box::new(Call::new(
+        let context = Arc::clone(context);
+        let mut call = Box::new(Call::new(
             Stage::Procedure,
             taken,
             request,
-            Arc::clone(context),
+            context,
             [7; 32],
         ));
+        call.max_key_bytes = 1 << 10;
         let ended = core
             .runtime
             .call(module, &mut instance, function, call, &budget)
@@ -122,6 +135,13 @@ async fn run(
         }
     }
     begun.elapsed()
+}
+
+fn put() -> Write {
+    Write::Put {
+        value: vec![b'v'; 64].into(),
+        expires_ms: 0,
+    }
 }
 
 /// What it costs a call to be counted, by one thread and by two at once.

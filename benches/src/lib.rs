@@ -13,13 +13,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use luge_protocol::{Command, Hello, ModulePush, Request};
+use luge_protocol::{Command, Hello, HookOverride, Isolation, ModulePush, Request};
 use luge_server::config::Config;
 use luge_server::function::Identity;
-use luge_server::server::{SystemClock, ceilings, settings, surroundings};
+use luge_server::server::{SystemClock, ceilings, engine_options, settings, surroundings};
 use luge_server::session::{Core, Session};
 use luge_server::store::{MemoryStore, Store};
-use luge_server::udf::{EngineOptions, WasmRuntime};
+use luge_server::udf::WasmRuntime;
 
 /// Runs a program that hunts for bugs: what it answers is its exit code, and 2 where it could not do
 /// its work.
@@ -44,11 +44,12 @@ pub type BenchCore<S> = Core<S, WasmRuntime<<S as Store>::Snapshot>>;
 /// A session with it.
 pub type BenchSession<S> = Session<S, WasmRuntime<<S as Store>::Snapshot>>;
 
-/// The guest of the benchmarks: procedures that do nothing, call the host a thousand times, and move
-/// an amount between two keys; and hooks that do nothing.
+/// The guest of the benchmarks: procedures that do nothing, call the host a thousand times, read one
+/// key as often, and move an amount between two keys; and hooks that do nothing.
 pub const GUEST: &str = r#"(module
     (import "luge_v1" "output_write" (func $output (param i32 i32)))
     (import "luge_v1" "now_ms" (func $now (result i64)))
+    (import "luge_v1" "kv_get" (func $get (param i32 i32 i32 i32 i32) (result i64)))
     (import "luge_v1" "kv_incr" (func $incr (param i32 i32 i64 i32) (result i32)))
     (memory (export "memory") 1)
     (data (i32.const 0) "ab")
@@ -61,6 +62,12 @@ pub const GUEST: &str = r#"(module
         (local.set $left (i32.const 1000))
         (loop $more
             (drop (call $now))
+            (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (i32.const 0))
+    (func (export "hot") (result i32) (local $left i32)
+        (local.set $left (i32.const 1000))
+        (loop $more
+            (drop (call $get (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 2000) (i32.const 64)))
             (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
         (i32.const 0))
     (func (export "transfer") (result i32)
@@ -76,12 +83,7 @@ pub const GUEST: &str = r#"(module
 pub fn core<S: Store>(store: S) -> Arc<BenchCore<S>> {
     let config = Config::default();
     let ceilings = ceilings(&config);
-    let runtime = WasmRuntime::new(&EngineOptions {
-        max_instances: config.max_instances,
-        max: ceilings.max.clone(),
-        stack_bytes: config.stack_bytes,
-    })
-    .expect("an engine");
+    let runtime = WasmRuntime::new(&engine_options(&config, &ceilings)).expect("an engine");
     Arc::new(Core::new(
         store,
         runtime,
@@ -109,19 +111,39 @@ pub async fn session<S: Store>(core: &Arc<BenchCore<S>>) -> BenchSession<S> {
     });
     ask(&mut session, &encode(hello)).await;
     let wasm = wat::parse_str(GUEST).expect("the guest is well-formed");
+    push(&mut session, "bench", &wasm, None, Isolation::Fresh).await;
+    session
+}
+
+/// Pushes a module, its hooks for keys with this prefix where one is given.
+///
+/// # Panics
+/// It is refused.
+pub async fn push<S: Store>(
+    session: &mut BenchSession<S>,
+    name: &'static str,
+    wasm: &[u8],
+    prefix: Option<&'static str>,
+    isolation: Isolation,
+) {
+    let overrides = prefix.map(|prefix| {
+        vec![HookOverride {
+            prefix: Some(prefix.into()),
+            ..HookOverride::default()
+        }]
+    });
     let push = Command::ModulePush(ModulePush {
-        name: "bench".into(),
+        name: name.into(),
         wasm: wasm.into(),
         config: None,
         limits: None,
-        overrides: None,
+        overrides,
         inactive: None,
         dry_run: None,
         grant: None,
-        isolation: None,
+        isolation: Some(isolation),
     });
-    ask(&mut session, &encode(push)).await;
-    session
+    ask(session, &encode(push)).await;
 }
 
 /// A request's body.

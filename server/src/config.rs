@@ -74,6 +74,9 @@ impl fmt::Display for DurabilitySetting {
     }
 }
 
+/// The most of all instances that may wait for a call.
+const MAX_IDLE_PERCENT: u32 = 90;
+
 /// Variables with our prefix that are not settings of the server: those of the CLI, and the name of
 /// the file, which is read before any setting.
 const OTHER_VARIABLES: &[&str] = &["addr", "config", "tls", "tls_ca", "token", "token_file"];
@@ -263,6 +266,10 @@ settings! {
         "requests that run functions at once; more wait, and their deadlines run";
     max_instances: u32 = 1_000, "instances",
         "guests alive at once: a request has one for each module that it meets; the pool reserves address space and 2 mappings for each";
+    max_module_idle_instances: usize = 16, "instances",
+        "of one version of a module that keeps its instances, those that wait for a call: as many as run at once on a machine of so many processors; each holds the memory that it has grown to";
+    max_idle_instances_percent: u32 = 25, "percent of max_instances",
+        "what waiting instances of all modules may hold, so that calls of others find room; at most 90";
 }
 
 /// How log lines look.
@@ -357,12 +364,24 @@ impl Config {
         Ok(())
     }
 
+    /// Refuses to have calls find nothing but instances that wait.
+    fn check_idle(&self) -> Result<(), ConfigError> {
+        let percent = self.max_idle_instances_percent;
+        if percent > MAX_IDLE_PERCENT {
+            return Err(ConfigError(format!(
+                "max_idle_instances_percent is {percent}, and must be at most {MAX_IDLE_PERCENT}: calls need instances, too"
+            )));
+        }
+        Ok(())
+    }
+
     /// Checks what settings must hold together.
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |what: String| Err(ConfigError(what));
         self.check_sizes()?;
         self.check_tls()?;
         self.check_versions()?;
+        self.check_idle()?;
         // A larger frame could not be told from the first bytes of HTTP or TLS.
         const MAX_FRAME_BYTES: usize = 256 << 20;
         const FRAME_OVERHEAD_BYTES: usize = 4_096;

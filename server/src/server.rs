@@ -222,14 +222,22 @@ fn load_tls(config: &Config) -> Result<Option<Tls>, TlsError> {
     }
 }
 
-fn open_core(config: &Config, disk: Arc<dyn Disk>) -> Result<EmbeddedCore, ServerError> {
-    let ceilings = ceilings(config);
-    let runtime = WasmRuntime::new(&EngineOptions {
+/// How the function runtime is set up.
+pub fn engine_options(config: &Config, ceilings: &Ceilings) -> EngineOptions {
+    let idle = u64::from(config.max_instances) * u64::from(config.max_idle_instances_percent) / 100;
+    EngineOptions {
         max_instances: config.max_instances,
+        max_idle_instances: usize::try_from(idle).unwrap_or(usize::MAX),
+        max_module_idle_instances: config.max_module_idle_instances,
         max: ceilings.max.clone(),
         stack_bytes: config.stack_bytes,
-    })?
-    .keeping_compiled_code(config.data.join(COMPILED_FOLDER));
+    }
+}
+
+fn open_core(config: &Config, disk: Arc<dyn Disk>) -> Result<EmbeddedCore, ServerError> {
+    let ceilings = ceilings(config);
+    let runtime = WasmRuntime::new(&engine_options(config, &ceilings))?
+        .keeping_compiled_code(config.data.join(COMPILED_FOLDER));
     let mut id = [0; 16];
     id.copy_from_slice(&seed()[..16]);
     let store = EmbeddedStore::open(

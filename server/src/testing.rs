@@ -14,7 +14,7 @@ use crate::server::{self, Server, ServerError, SystemClock, stopper};
 use crate::session::Core;
 use crate::store::MemoryStore;
 use crate::store::embedded::disk::{Disk, RealDisk};
-use crate::udf::{EngineOptions, WasmRuntime};
+use crate::udf::WasmRuntime;
 
 /// A running server. Dropping it stops it in order and removes its folder.
 pub struct TestServer {
@@ -82,11 +82,7 @@ pub async fn start_in_memory() -> TestServer {
         let listener = net::bind("127.0.0.1:0", config.no_auth).await?;
         let address = listener.local_addr().expect("a bound socket");
         let ceilings = server::ceilings(&config);
-        let runtime = WasmRuntime::new(&EngineOptions {
-            max_instances: config.max_instances,
-            max: ceilings.max.clone(),
-            stack_bytes: config.stack_bytes,
-        })?;
+        let runtime = WasmRuntime::new(&server::engine_options(&config, &ceilings))?;
         let store = MemoryStore::new([0; 16], Box::new(SystemClock));
         let settings = server::settings(&config, ceilings);
         let core = Core::new(store, runtime, settings, server::surroundings());

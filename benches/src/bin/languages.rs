@@ -66,7 +66,7 @@ async fn measure() -> Result<ExitCode, String> {
 /// A module that is loaded.
 struct Bench {
     core: Arc<BenchCore<MemoryStore>>,
-    module: Module<MemorySnapshot>,
+    module: Arc<Module<MemorySnapshot>>,
     context: Arc<ModuleContext>,
     limits: CallLimits,
     compilation: Duration,
@@ -129,6 +129,7 @@ impl Bench {
         let mut used = None;
         for _ in 0..count {
             let budget = Budget {
+                is_alone: false,
                 limits: self.limits.clone(),
                 cpu: self.limits.cpu,
                 deadline: Instant::now() + self.limits.deadline,

@@ -35,7 +35,7 @@ mod turns;
 mod wasi;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -60,9 +60,6 @@ use sandbox::Sandbox;
 
 /// The stack of the thread that compiles. Cranelift recurses on the nesting of a function.
 const COMPILER_STACK_BYTES: usize = 64 << 20;
-
-/// Of the slots for instances, one in so many may be held by instances that wait for a call.
-const IDLE_SHARE: usize = 4;
 
 /// Compiles and calls guests.
 pub struct WasmRuntime<S: Snapshot> {
@@ -99,7 +96,10 @@ impl<S: Snapshot> WasmRuntime<S> {
             max: options.max.clone(),
             compiler: Arc::new(Semaphore::new(1)),
             folder: None,
-            idle: Idle::new(options.max_instances as usize / IDLE_SHARE),
+            idle: Idle::new(
+                options.max_idle_instances,
+                options.max_module_idle_instances,
+            ),
             lane: Lane::start(lane_threads()).map_err(|error| EngineError(error.to_string()))?,
             _ticker: ticker,
         })
@@ -330,10 +330,7 @@ async fn prepare<S: Snapshot>(
         instance.sandbox().give(call, budget);
         return Ok(instance);
     }
-    let home = match is_kept {
-        true => Arc::downgrade(module.pool()),
-        false => Weak::new(),
-    };
+    let home = is_kept.then(|| Arc::clone(module.pool()));
     let sandbox = Sandbox::make(engine, module, call, budget).await?;
     Ok(Instance::new(sandbox, home))
 }

@@ -10,24 +10,22 @@
 //! pool is full, and where the version is gone.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::sandbox::Sandbox;
 use crate::function::CallLimits;
 use crate::store::Snapshot;
 
-/// The most instances of one version that wait for a call: as many as run at once on a machine of this many
-/// processors, and each holds the memory that it has grown to.
-const MAX_IDLE_INSTANCES: usize = 16;
-
 /// The calls after which an instance is retired: what a guest leaks by the call ends with it, and the making
 /// of another is then a thousandth of what they cost.
 const MAX_INSTANCE_CALLS: u32 = 10_000;
 
-/// The waiting instances of all modules together, and the bound on them, which leaves slots for calls.
+/// The waiting instances of all modules together, and the bounds on them.
 pub(super) struct Idle {
     count: AtomicUsize,
+    /// Leaves slots for calls.
     max: usize,
+    max_of_version: usize,
 }
 
 /// The waiting instances of one version.
@@ -41,16 +39,19 @@ pub(super) struct Pool<S: Snapshot> {
 pub struct Instance<S: Snapshot> {
     /// Gone only while it is dropped.
     sandbox: Option<Sandbox<S>>,
-    /// Where it goes back to; nowhere where it is not kept.
-    home: Weak<Pool<S>>,
+    /// Where it goes back to, if it is kept. The pool of a version that is gone ends with the last of these.
+    home: Option<Arc<Pool<S>>>,
     /// Whether its last call came to an end by itself.
     is_sound: bool,
 }
 
 impl Idle {
-    pub(super) fn new(max: usize) -> Arc<Self> {
-        let count = AtomicUsize::new(0);
-        Arc::new(Self { count, max })
+    pub(super) fn new(max: usize, max_of_version: usize) -> Arc<Self> {
+        Arc::new(Self {
+            count: AtomicUsize::new(0),
+            max,
+            max_of_version,
+        })
     }
 
     fn enter(&self) -> bool {
@@ -78,12 +79,12 @@ impl<S: Snapshot> Pool<S> {
         let taken = waiting.pop()?;
         drop(waiting);
         self.idle.leave(1);
-        Some(Instance::new(taken, Arc::downgrade(self)))
+        Some(Instance::new(taken, Some(Arc::clone(self))))
     }
 
     fn put(&self, sandbox: Sandbox<S>) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < MAX_IDLE_INSTANCES && self.idle.enter() {
+        if waiting.len() < self.idle.max_of_version && self.idle.enter() {
             waiting.push(sandbox);
         }
     }
@@ -99,7 +100,7 @@ impl<S: Snapshot> Drop for Pool<S> {
 
 impl<S: Snapshot> Instance<S> {
     /// An instance whose call is under way, and that is not sound before it is over.
-    pub(super) fn new(sandbox: Sandbox<S>, home: Weak<Pool<S>>) -> Self {
+    pub(super) fn new(sandbox: Sandbox<S>, home: Option<Arc<Pool<S>>>) -> Self {
         Self {
             sandbox: Some(sandbox),
             home,
@@ -122,7 +123,7 @@ impl<S: Snapshot> Drop for Instance<S> {
     fn drop(&mut self) {
         let is_kept = |sandbox: &Sandbox<S>| self.is_sound && sandbox.calls() < MAX_INSTANCE_CALLS;
         if let Some(sandbox) = self.sandbox.take().filter(is_kept)
-            && let Some(pool) = self.home.upgrade()
+            && let Some(pool) = self.home.take()
         {
             pool.put(sandbox);
         }

@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// Limits that nothing here reaches: what ends is killed.
-fn endless() -> Option<LimitsRequest> {
+pub(crate) fn endless() -> Option<LimitsRequest> {
     Some(LimitsRequest {
         fuel: Some(1_000_000_000_000),
         cpu_ms: Some(3_600_000),
@@ -48,7 +48,7 @@ const SPIN: &str = r#"(func (export "run") (result i32)
     (call $write) (loop $on (br $on)) (i32.const 0))"#;
 
 /// Looks at the calls until they are as wanted.
-async fn look<S: Store>(
+pub(crate) async fn look<S: Store>(
     session: &mut TestSession<S>,
     is_wanted: impl Fn(&[RunningCall]) -> bool,
 ) -> Vec<RunningCall> {
@@ -62,12 +62,12 @@ async fn look<S: Store>(
 }
 
 /// Has a session of its own ask for this, and answers the code that it ends with.
-fn begin<S: Store>(talk: &Talk<S>, line: &'static str) -> JoinHandle<ErrorCode> {
+pub(crate) fn begin<S: Store>(talk: &Talk<S>, line: &'static str) -> JoinHandle<ErrorCode> {
     let mut session = talk.session();
     tokio::spawn(async move { ask(&mut session, line).await.unwrap_err().code() })
 }
 
-async fn kill<S: Store>(session: &mut TestSession<S>, call: u64) {
+pub(crate) async fn kill<S: Store>(session: &mut TestSession<S>, call: u64) {
     ask(session, &format!("kill {call}")).await.unwrap();
 }
 
@@ -79,7 +79,7 @@ async fn is_empty<S: Store>(session: &mut TestSession<S>) {
     }
 }
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         max_instances: 16,
         max_call_fuel: u64::MAX,

@@ -6,10 +6,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use luge_client::{Client, PushOptions};
+use luge_server::function::Compiled;
 use luge_server::server::COMPILED_FOLDER;
+use luge_server::store::embedded::restore;
+use luge_server::store::{Commit, PageLimit, ReadPoint, Snapshot, Store, Write};
 use luge_server::testing::{TestServer, start_in};
+use luge_server::transaction::Keyspace;
 
-use crate::support::speaker;
+use crate::support::{clock, open_embedded, speaker};
 
 /// The files, with what tells that one was written anew.
 fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
@@ -132,4 +136,75 @@ async fn files_of_what_is_no_longer_kept_are_removed() {
     let (_server, client) = start(folder.path()).await;
     says(&client, "b", "new").await;
     assert_eq!(files(folder.path()).len(), 1);
+}
+
+/// Changes what the store tells of the one compiled form that there is.
+async fn change_record(folder: &Path, change: impl Fn(&mut Compiled)) {
+    let store = open_embedded(folder, clock());
+    let snapshot = store.begin(ReadPoint::Newest).await.unwrap();
+    let range = Keyspace::Modules.range(&[4], &[5]);
+    let limit = PageLimit {
+        rows: 10,
+        bytes: usize::MAX,
+    };
+    let page = snapshot.scan(&range, false, false, limit).await.unwrap();
+    let [(key, entry)] = &page.rows[..] else {
+        panic!("{} records", page.rows.len())
+    };
+    let mut record: Compiled = rmp_serde::from_slice(&entry.value).unwrap();
+    change(&mut record);
+    let put = Write::Put {
+        value: rmp_serde::to_vec_named(&record).unwrap().into(),
+        expires_ms: 0,
+    };
+    let commit = Commit {
+        writes: vec![(key.clone(), put)],
+        durable: true,
+        ..Commit::default()
+    };
+    store.commit(snapshot, commit).await.unwrap();
+    store.close().await.unwrap();
+}
+
+/// Another release of the server, or one with other settings, has left its record; the file is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_tells_of_another_engine_is_compiled_again_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, client) = start(folder.path()).await;
+    push(&client, "a", "one").await;
+    drop((client, server));
+    let before = files(folder.path());
+    change_record(folder.path(), |record| record.engine[0] ^= 1).await;
+    let (server, client) = start(folder.path()).await;
+    says(&client, "a", "one").await;
+    drop((client, server));
+    let after = files(folder.path());
+    assert_eq!(after.len(), 1);
+    assert_ne!(after, before);
+    let (_server, client) = start(folder.path()).await;
+    says(&client, "a", "one").await;
+    assert_eq!(files(folder.path()), after);
+}
+
+/// A backup has what tells the compiled form, and not the form.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_backup_is_compiled_again_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, client) = start(folder.path()).await;
+    push(&client, "a", "one").await;
+    let mut backup = Vec::new();
+    client.backup(&mut backup).await.unwrap();
+    drop((client, server));
+    let restored = folder.path().join("restored");
+    fs::write(folder.path().join("copy"), backup).unwrap();
+    restore(&folder.path().join("copy"), &restored, [9; 16]).unwrap();
+    assert_eq!(files(&restored), []);
+    let (server, client) = start(&restored).await;
+    says(&client, "a", "one").await;
+    drop((client, server));
+    let written = files(&restored);
+    assert_eq!(written.len(), 1);
+    let (_server, client) = start(&restored).await;
+    says(&client, "a", "one").await;
+    assert_eq!(files(&restored), written);
 }

@@ -1,10 +1,18 @@
 //! Instances that are kept between calls: what goes on in them, and when they end.
 
-use luge_protocol::{Call, Command, Isolation, LimitsRequest, Options, Reply};
-use luge_server::config::Config;
-use luge_server::store::MemoryStore;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::support::{Push, Talk, check, clock, open_memory, refused, runtime};
+use luge_protocol::{Call, Command, ErrorCode, Isolation, LimitsRequest, Options, Reply};
+use luge_server::config::Config;
+use luge_server::function::{
+    self, Budget, Candidate, ModuleContext, RequestContext, Runtime as _, Stage,
+};
+use luge_server::store::{MemorySnapshot, MemoryStore};
+use luge_server::udf::{Instance, Module};
+
+use crate::calls;
+use crate::support::{Push, Talk, check, clock, now, open_memory, refused, runtime};
 
 /// A module that counts its calls in a global, and says the number as four bytes, or as one digit.
 fn counter(line: &str) -> String {
@@ -171,5 +179,115 @@ fn an_instance_that_has_grown_serves_no_call_that_may_not_have_its_memory() {
         talk.request("call m.grow").await.unwrap();
         assert_eq!(count(&mut talk, None).await, 2);
         assert_eq!(count(&mut talk, Some(4 << 16)).await, 1);
+    });
+}
+
+#[test]
+fn an_instance_ends_with_a_call_that_is_killed_in_it() {
+    runtime().block_on(async {
+        let mut talk = Talk::new(open_memory(&clock()), &calls::config(), clock()).await;
+        let push = Push {
+            limits: calls::endless(),
+            ..pushed(None, REUSE)
+        };
+        talk.push(&push).await.unwrap();
+        assert_eq!(count(&mut talk, None).await, 1);
+        assert_eq!(count(&mut talk, None).await, 2);
+        let mut operator = talk.session();
+        let spinning = calls::begin(&talk, "call m.spin");
+        let is_running =
+            |calls: &[luge_protocol::RunningCall]| calls.first().is_some_and(|it| it.cpu_us > 0);
+        let running = calls::look(&mut operator, is_running).await;
+        // The other call has the instance that was kept, so this one is given a new one.
+        assert_eq!(count(&mut talk, None).await, 1);
+        calls::kill(&mut operator, running[0].call).await;
+        assert_eq!(spinning.await.unwrap(), ErrorCode::Killed);
+        assert_eq!(count(&mut talk, None).await, 2);
+        assert_eq!(count(&mut talk, None).await, 3);
+    });
+}
+
+/// A core whose runtime keeps so many instances of a module, and a quarter of sixteen of all.
+async fn bounded(of_module: usize) -> Talk<MemoryStore> {
+    let config = Config {
+        max_instances: 16,
+        max_module_idle_instances: of_module,
+        ..Config::default()
+    };
+    Talk::new(open_memory(&clock()), &config, clock()).await
+}
+
+async fn load(talk: &Talk<MemoryStore>) -> Module<MemorySnapshot> {
+    let candidate = Candidate {
+        name: "m",
+        wasm: &wat::parse_str(counter(REUSE)).unwrap(),
+        limits: &talk.core.settings.ceilings.default,
+    };
+    talk.core.runtime.load(candidate).await.unwrap().module
+}
+
+/// Calls a module in so many instances that live at once, and answers what each has counted to.
+async fn count_in(
+    talk: &Talk<MemoryStore>,
+    module: &Module<MemorySnapshot>,
+    instances: usize,
+) -> Vec<u32> {
+    let limits = talk.core.settings.ceilings.default.clone();
+    let budget = Budget {
+        cpu: limits.cpu,
+        deadline: now() + Duration::from_secs(60),
+        running: Arc::default(),
+        isolation: Isolation::Reuse,
+        limits,
+    };
+    let mut live: Vec<Option<Instance<MemorySnapshot>>> = Vec::new();
+    let mut counts = Vec::new();
+    for _ in 0..instances {
+        let (request, context) = (RequestContext::default(), ModuleContext::default());
+        let mut call =
+            function::Call::new(Stage::Procedure, None, request, Arc::new(context), [7; 32]);
+        call.max_output_bytes = 4;
+        let mut instance = None;
+        let runtime = &talk.core.runtime;
+        let ended = runtime
+            .call(module, &mut instance, "bytes", Box::new(call), &budget)
+            .await;
+        assert_eq!(ended.outcome, Ok(0));
+        let output = ended.call.unwrap().output;
+        counts.push(u32::from_le_bytes(output[..].try_into().unwrap()));
+        live.push(instance);
+    }
+    counts.sort_unstable();
+    counts
+}
+
+#[test]
+fn no_more_instances_of_a_module_are_kept_than_its_bound_says() {
+    runtime().block_on(async {
+        let talk = bounded(2).await;
+        let module = load(&talk).await;
+        assert_eq!(count_in(&talk, &module, 3).await, [1, 1, 1]);
+        assert_eq!(count_in(&talk, &module, 3).await, [1, 2, 2]);
+        let none = bounded(0).await;
+        let module = load(&none).await;
+        assert_eq!(count_in(&none, &module, 1).await, [1]);
+        assert_eq!(count_in(&none, &module, 1).await, [1]);
+    });
+}
+
+#[test]
+fn no_more_instances_of_all_modules_are_kept_than_their_share_and_a_module_that_is_gone_gives_its_own_back()
+ {
+    runtime().block_on(async {
+        let talk = bounded(16).await;
+        let (one, other) = (load(&talk).await, load(&talk).await);
+        assert_eq!(count_in(&talk, &one, 3).await, [1, 1, 1]);
+        assert_eq!(count_in(&talk, &other, 3).await, [1, 1, 1]);
+        // Of four places the first has three.
+        assert_eq!(count_in(&talk, &other, 3).await, [1, 1, 2]);
+        assert_eq!(count_in(&talk, &one, 3).await, [2, 2, 2]);
+        drop(one);
+        assert_eq!(count_in(&talk, &other, 3).await, [1, 1, 3]);
+        assert_eq!(count_in(&talk, &other, 3).await, [2, 2, 4]);
     });
 }

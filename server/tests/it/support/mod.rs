@@ -19,12 +19,12 @@ use luge_protocol::{
 };
 use luge_server::config::Config;
 use luge_server::function::Identity;
-use luge_server::server::{ceilings, settings, surroundings};
+use luge_server::server::{ceilings, engine_options, settings, surroundings};
 use luge_server::session::{Authority, Core, Session, Surroundings, Token, load_modules};
 use luge_server::store::embedded::disk::RealDisk;
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore};
 use luge_server::store::{Clock, MemoryStore, Store};
-use luge_server::udf::{EngineOptions, WasmRuntime};
+use luge_server::udf::WasmRuntime;
 
 /// A clock that tests move.
 #[derive(Clone, Default)]
@@ -240,12 +240,7 @@ pub(crate) fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
 
 pub(crate) fn core<S: Store>(store: S, config: &Config) -> TestCore<S> {
     let ceilings = ceilings(config);
-    let runtime = WasmRuntime::new(&EngineOptions {
-        max_instances: config.max_instances,
-        max: ceilings.max.clone(),
-        stack_bytes: config.stack_bytes,
-    })
-    .unwrap();
+    let runtime = WasmRuntime::new(&engine_options(config, &ceilings)).unwrap();
     let surroundings = Surroundings {
         wall_ms: Arc::new(|| START_MS),
         ..surroundings()
