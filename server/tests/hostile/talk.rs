@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use luge_protocol::{Command, Hello, Request};
 use luge_server::config::Config;
 use luge_server::function::Identity;
-use luge_server::server::{SystemClock, ceilings, settings, surroundings};
+use luge_server::server::{SystemClock, ceilings, engine_options, settings, surroundings};
 use luge_server::session::{Core, Session};
 use luge_server::store::{MemoryStore, Store};
 use luge_server::testing::{TestServer, start_with};
-use luge_server::udf::{EngineOptions, WasmRuntime};
+use luge_server::udf::WasmRuntime;
 use tokio::runtime::Runtime;
 
 type Snapshot = <MemoryStore as Store>::Snapshot;
@@ -40,11 +40,7 @@ impl Talk {
         let mut config = Config::default();
         configure(&mut config);
         let ceilings = ceilings(&config);
-        let runtime = WasmRuntime::new(&EngineOptions {
-            max_instances: config.max_instances,
-            max: ceilings.max.clone(),
-            stack_bytes: config.stack_bytes,
-        });
+        let runtime = WasmRuntime::new(&engine_options(&config, &ceilings));
         let store = MemoryStore::new([1; 16], Box::new(SystemClock));
         let settings = settings(&config, ceilings);
         let core = Core::new(store, runtime.unwrap(), settings, surroundings());
