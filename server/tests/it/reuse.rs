@@ -217,7 +217,7 @@ async fn bounded(of_module: usize) -> Talk<MemoryStore> {
     Talk::new(open_memory(&clock()), &config, clock()).await
 }
 
-async fn load(talk: &Talk<MemoryStore>) -> Module<MemorySnapshot> {
+async fn load(talk: &Talk<MemoryStore>) -> Arc<Module<MemorySnapshot>> {
     let candidate = Candidate {
         name: "m",
         wasm: &wat::parse_str(counter(REUSE)).unwrap(),
@@ -229,11 +229,12 @@ async fn load(talk: &Talk<MemoryStore>) -> Module<MemorySnapshot> {
 /// Calls a module in so many instances that live at once, and answers what each has counted to.
 async fn count_in(
     talk: &Talk<MemoryStore>,
-    module: &Module<MemorySnapshot>,
+    module: &Arc<Module<MemorySnapshot>>,
     instances: usize,
 ) -> Vec<u32> {
     let limits = talk.core.settings.ceilings.default.clone();
     let budget = Budget {
+        is_alone: false,
         cpu: limits.cpu,
         deadline: now() + Duration::from_secs(60),
         running: Arc::default(),
