@@ -321,6 +321,37 @@ async fn a_push_can_change_one_hook_of_a_module() {
     assert!(unknown.stderr.contains("nobody"), "{}", unknown.stderr);
 }
 
+#[tokio::test]
+async fn a_push_can_have_instances_kept_between_calls() {
+    const COUNTER: &str = r#"(module (import "luge_v1" "output_write" (func $output (param i32 i32)))
+        (memory (export "memory") 1) (data (i32.const 0) "0")
+        (func (export "count") (result i32)
+            (i32.store8 (i32.const 0) (i32.add (i32.const 1) (i32.load8_u (i32.const 0))))
+            (call $output (i32.const 0) (i32.const 1)) (i32.const 0)))"#;
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("counter.wat");
+    std::fs::write(&file, COUNTER).unwrap();
+    let file = file.to_str().unwrap();
+    let push = |how| {
+        let options = ["module", "push", "counter", file, "--isolation", how];
+        luge(address, options)
+    };
+    let count = || luge(address, ["call", "counter.count", "--raw", ""]);
+    let kept = push("reuse").await;
+    assert_eq!((&*kept.stderr, kept.code), ("", 0));
+    let text = String::from_utf8(kept.stdout).unwrap();
+    assert!(text.contains("isolation  reuse"), "{text}");
+    assert_eq!(count().await.stdout, b"1\n");
+    assert_eq!(count().await.stdout, b"2\n");
+    let fresh = push("fresh").await;
+    assert_eq!((&*fresh.stderr, fresh.code), ("", 0));
+    assert_eq!(count().await.stdout, b"1\n");
+    assert_eq!(count().await.stdout, b"1\n");
+    assert_eq!(push("shared").await.code, 2);
+}
+
 /// A module whose one procedure answers this text.
 fn saying(text: &str) -> String {
     let length = text.len();

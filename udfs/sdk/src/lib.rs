@@ -35,9 +35,12 @@
 //! }
 //! ```
 //!
-//! **What a call is.** Every call runs in a fresh instance, as one serializable transaction, within a budget
-//! of fuel, time and memory: nothing is left from the call before, and a call that fails leaves nothing
-//! behind. Memory that a function keeps in statics is gone with the call; what is to stay goes into [`kv`].
+//! **What a call is.** Every call is one serializable transaction within a budget of fuel, time and memory, and one
+//! that fails leaves nothing behind. Unless its module says otherwise it runs in a fresh instance: nothing is left
+//! from the call before, and what a function keeps in statics is gone with the call. In a module that is described
+//! with `isolation = "reuse"` (see [`module!`]) a call finds what earlier ones, of whichever client, left in statics;
+//! it costs a fraction of a fresh one. How long an instance lives is not said, so what is to stay goes into [`kv`] in
+//! either case.
 //!
 //! **Tests.** On any target but wasm32 everything here runs against an in-memory store of its own, so that
 //! `cargo test` needs no server: see [`testing`].
