@@ -429,6 +429,10 @@ impl Config {
                 self.max_unread_bytes, self.max_frame_bytes
             ));
         }
+        self.check_counts()
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
         let progress_ms = usize::try_from(self.watch_progress_ms).unwrap_or(usize::MAX);
         let greeting_ms = usize::try_from(self.greeting_timeout_ms).unwrap_or(usize::MAX);
         let at_least_one = [
@@ -438,6 +442,8 @@ impl Config {
             ("max_unread_replies", self.max_unread_replies),
             ("max_unfolded_bytes", self.max_unfolded_bytes),
             ("max_running_calls", self.max_running_calls),
+            ("module_running_calls", self.module_running_calls),
+            ("max_module_running_calls", self.max_module_running_calls),
             ("max_instances", self.max_instances as usize),
             ("max_streams", self.max_streams),
             ("max_all_streams", self.max_all_streams),
@@ -446,7 +452,8 @@ impl Config {
         ];
         for (name, value) in at_least_one {
             if value == 0 {
-                return wrong(format!("{name} is 0, and must be at least 1"));
+                let what = format!("{name} is 0, and must be at least 1");
+                return Err(ConfigError(what));
             }
         }
         Ok(())

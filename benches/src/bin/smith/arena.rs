@@ -11,10 +11,10 @@ use luge_protocol::{
 };
 use luge_server::config::Config;
 use luge_server::function::Identity;
-use luge_server::server::{SystemClock, ceilings, settings, surroundings};
+use luge_server::server::{SystemClock, ceilings, engine_options, settings, surroundings};
 use luge_server::session::{Core, Session};
 use luge_server::store::MemoryStore;
-use luge_server::udf::{EngineOptions, WasmRuntime};
+use luge_server::udf::WasmRuntime;
 
 use crate::sequence::{Expected, Model, Sequence, any, sensible};
 use crate::wild::{PROCEDURES, module};
@@ -40,11 +40,7 @@ impl Arena {
             ..Config::default()
         };
         let ceilings = ceilings(&config);
-        let runtime = WasmRuntime::new(&EngineOptions {
-            max_instances: config.max_instances,
-            max: ceilings.max.clone(),
-            stack_bytes: config.stack_bytes,
-        });
+        let runtime = WasmRuntime::new(&engine_options(&config, &ceilings));
         let runtime = runtime.map_err(|error| error.to_string())?;
         let store = MemoryStore::new([0; 16], Box::new(SystemClock));
         let core = Core::new(store, runtime, settings(&config, ceilings), surroundings());
