@@ -47,11 +47,23 @@ pub struct Ceilings {
 
 /// A limit that was asked for and can't be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the limit {name} of {asked} exceeds this server's ceiling of {ceiling}")]
-pub struct LimitError {
-    name: &'static str,
-    asked: u64,
-    ceiling: u64,
+pub enum LimitError {
+    /// More than this server gives.
+    #[error("the limit {name} of {asked} exceeds this server's ceiling of {ceiling}")]
+    Above {
+        /// Which.
+        name: &'static str,
+        /// What was asked for.
+        asked: u64,
+        /// The most.
+        ceiling: u64,
+    },
+    /// Nothing, with which nothing could run.
+    #[error("the limit {name} is 0, and must be at least 1")]
+    None {
+        /// Which.
+        name: &'static str,
+    },
 }
 
 impl Ceilings {
@@ -61,6 +73,11 @@ impl Ceilings {
     /// One of them is above its ceiling.
     pub fn resolve(&self, asked: &LimitsRequest) -> Result<CallLimits, LimitError> {
         let (default, max) = (&self.default, &self.max);
+        if asked.running_calls == Some(0) {
+            return Err(LimitError::None {
+                name: "running_calls",
+            });
+        }
         let size = |name, asked, default: usize, max: usize| {
             pick(name, asked, default as u64, max as u64).map(to_usize)
         };
@@ -166,7 +183,7 @@ impl CallLimits {
 fn pick(name: &'static str, asked: Option<u64>, default: u64, max: u64) -> Result<u64, LimitError> {
     let value = asked.unwrap_or(default.min(max));
     if value > max {
-        return Err(LimitError {
+        return Err(LimitError::Above {
             name,
             asked: value,
             ceiling: max,

@@ -37,7 +37,7 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     transaction: Option<Transaction<S::Snapshot>>,
     pub(super) request: RequestContext,
     pub(super) arrived: Instant,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// One instance for each module whose hooks have been called.
     instances: HashMap<String, Option<R::Instance>>,
     /// What the caller of a procedure lowers its limits to.

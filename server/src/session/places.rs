@@ -3,14 +3,18 @@
 //!
 //! They are taken before the first function runs, the gates in the order of the modules' names and the
 //! common place last: so nobody who has what another waits for waits for that other. A request that waits
-//! for a module holds none of the common places, so a module that all want leaves them to the rest.
+//! for a module holds none of the common places, so a module that all want leaves them to the rest. It does
+//! hold the places of the modules before it in that order: a module whose hooks stand around the calls of
+//! another is as crowded as that one.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use luge_protocol::{Command, ErrorCode, ErrorReply, HookCommand};
 use tokio::sync::SemaphorePermit;
 
 use super::attempt::{Abort, Attempt};
+use super::refusal;
 use crate::command::{Action, Plan};
 use crate::function::{Crowded, Place, Registered, Runtime};
 use crate::store::Store;
@@ -45,11 +49,16 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         if self.places.is_some() || !plan.parts.iter().any(is_called) {
             return Ok(());
         }
-        let modules = plan
-            .parts
-            .iter()
-            .flat_map(|part| registry.around(part.hook_command(), &part.key));
-        self.take_places(modules.collect()).await
+        let mut modules: Vec<&Arc<Registered<R::Module>>> = Vec::new();
+        for part in &plan.parts {
+            // A page of a scan has parts by the thousand, and few modules.
+            for module in registry.around(part.hook_command(), &part.key) {
+                if !modules.iter().any(|known| Arc::ptr_eq(known, module)) {
+                    modules.push(module);
+                }
+            }
+        }
+        self.take_places(modules).await
     }
 
     /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
@@ -66,6 +75,9 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         if self.core.settings.is_alone(self.request.attempt) {
             return Ok(());
         }
+        let longest = modules.iter().map(|module| module.limits.deadline).max();
+        let own = longest.map(|longest| self.arrived + longest);
+        let deadline = self.deadline.into_iter().chain(own).min();
         modules.sort_by(|left, right| left.description.name.cmp(&right.description.name));
         modules.dedup_by(|left, right| Arc::ptr_eq(left, right));
         let places = async {
@@ -82,9 +94,18 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             biased;
             () = ticket.running().killed() => return Err(Abort::Killed),
             places = places => places,
+            () = passes(deadline) => return Err(Abort::Refused(refusal::late())),
         };
         self.places = Some(places?);
         Ok(())
+    }
+}
+
+/// Resolves once the deadline has passed.
+async fn passes(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -21,11 +21,18 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::turns::{Asked, ModuleNumber, Turn, Turns};
-use crate::function::Running;
+use crate::function::{Running, Usage};
 
 /// A call that has used more cpu time than this is long: half a tick, so that most of those that loop are
 /// found out at their first.
 const LONG_CALL: Duration = Duration::from_micros(500);
+
+/// And has used more fuel than this, a tenth of what a loop uses in that time: until its first tick a call's
+/// time is read off the wall, and one that had to wait for a processor is not long.
+const LONG_CALL_FUEL: u64 = 100_000;
+
+/// A call that has used so much time is long by whatever means: the wall no longer counts.
+const CERTAINLY_LONG: Duration = Duration::from_millis(6);
 
 /// So many calls in a row that are not long, and a module leaves the lane.
 const SHORT_CALLS: u32 = 64;
@@ -80,16 +87,16 @@ impl Pace {
 
     /// Takes note of what a call has used so far, while it runs: by the time that it ends, many more of its
     /// module could have begun where requests are served.
-    pub(super) fn look(&self, cpu: Duration) {
-        if cpu >= LONG_CALL {
+    pub(super) fn look(&self, used: &Usage) {
+        if is_long(used) {
             self.long.store(SHORT_CALLS, Ordering::Relaxed);
         }
     }
 
     /// Takes note of what a call used that has ended.
-    pub(super) fn note(&self, cpu: Duration) {
-        self.look(cpu);
-        if cpu < LONG_CALL && self.is_long() {
+    pub(super) fn note(&self, used: &Usage) {
+        self.look(used);
+        if !is_long(used) && self.is_long() {
             let less = |long: u32| long.checked_sub(1);
             let order = Ordering::Relaxed;
             // Where it is 0 by now, another call has taken the module out of the lane.
@@ -172,6 +179,11 @@ impl<F: Future> Future for Paced<F> {
         };
         this.work.as_mut().poll(context)
     }
+}
+
+fn is_long(used: &Usage) -> bool {
+    let is_busy = used.fuel >= LONG_CALL_FUEL || used.cpu >= CERTAINLY_LONG;
+    used.cpu >= LONG_CALL && is_busy
 }
 
 /// Puts a thread behind those that serve requests. Where the system does not allow it, it is one of them.

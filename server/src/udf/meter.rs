@@ -96,13 +96,18 @@ impl Meter {
         self.before() + self.segment(now())
     }
 
-    /// Tells who looks at the call what it has used, by the fuel that is left.
-    pub(super) fn note(&self, fuel_left: u64, memory_bytes: usize) {
-        self.running.note(&Usage {
+    /// Tells who looks at the call what it has used.
+    pub(super) fn note(&self, usage: &Usage) {
+        self.running.note(usage);
+    }
+
+    /// What the call has used, by the fuel that is left.
+    pub(super) fn usage(&self, fuel_left: u64, memory_bytes: usize) -> Usage {
+        Usage {
             fuel: self.fuel.saturating_sub(fuel_left),
             cpu: self.used(),
             memory_bytes,
-        });
+        }
     }
 
     /// Refuses to go on where a limit is reached, or the call is killed.

@@ -43,7 +43,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::function::{
     Artefact, Budget, Call, CallLimits, Candidate, Compiled, Ended, Exports, Failure, Hash, Loaded,
-    Runtime, Usage,
+    Running, Runtime,
 };
 use crate::store::Snapshot;
 use luge_protocol::{ErrorCode, Isolation};
@@ -248,7 +248,9 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
             }
             false => call_here(&self.engine, module, instance, function, call, budget).await,
         };
-        pace.note(ended.usage.cpu);
+        if ended.call.is_some() {
+            pace.note(&ended.usage);
+        }
         ended
     }
 }
@@ -275,7 +277,7 @@ impl<S: Snapshot> WasmRuntime<S> {
                 *instance = live;
                 ended
             }
-            None => lost(),
+            None => lost(&running),
         }
     }
 }
@@ -295,12 +297,18 @@ async fn call_here<S: Snapshot>(
     };
     let sandbox = live.sandbox();
     let outcome = sandbox.run(module, function).await;
+    // Before the lines are read: the meter is this thread's, and that may end on another.
     let (call, usage) = sandbox.end();
     if call.is_none() {
-        return lost();
+        return lost(&budget.running);
     }
+    let is_whole = !sandbox.has_refused();
+    let outcome = match outcome {
+        Ok(number) => Ok(number),
+        Err(fallen) => Err(fallen.with_lines(module.lines()).await),
+    };
     if outcome.is_ok() {
-        live.set_sound(true);
+        live.set_sound(is_whole);
         *instance = Some(live);
     }
     Ended {
@@ -336,12 +344,15 @@ async fn prepare<S: Snapshot>(
 }
 
 /// What is left of a call that was killed, or lost in a fault of our own.
-fn lost<S: Snapshot>() -> Ended<S> {
-    let lost = Failure::new(ErrorCode::Internal, "the call's state was lost");
+fn lost<S: Snapshot>(running: &Running) -> Ended<S> {
+    let lost = match running.is_killed() {
+        true => Failure::new(ErrorCode::Killed, "it was killed"),
+        false => Failure::new(ErrorCode::Internal, "the call's state was lost"),
+    };
     Ended {
         call: None,
         outcome: Err(lost),
-        usage: Usage::default(),
+        usage: running.used(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::guest::{HostState, HostStop};
 use super::limiter::Limiter;
 use super::meter::{GiveWay, Meter};
 use super::module::Module;
-use crate::function::{Budget, Call, CallLimits, Ended, Failure, Stage, Usage};
+use crate::function::{Budget, Call, CallLimits, Ended, Stage, Usage};
 use crate::store::Snapshot;
 use luge_protocol::ErrorCode;
 
@@ -58,8 +58,9 @@ impl<S: Snapshot> Sandbox<S> {
             let memory = store.data().memory;
             let memory_bytes = memory.map_or(0, |memory| memory.data_size(&store));
             let meter = &store.data_mut().meter;
-            meter.note(left, memory_bytes);
-            pace.look(meter.used());
+            let usage = meter.usage(left, memory_bytes);
+            meter.note(&usage);
+            pace.look(&usage);
             let check = meter.check();
             check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
             let give_way = GiveWay::new(Arc::clone(meter));
@@ -68,8 +69,10 @@ impl<S: Snapshot> Sandbox<S> {
         match live.initialise(module).await {
             Ok(()) => Ok(live),
             Err(error) => {
-                let failed = live.fallen(&error).with_lines(module.lines()).await;
+                let fallen = live.fallen(&error);
+                // Before the lines are read: the meter is this thread's, and that may end on another.
                 let (call, usage) = live.end();
+                let failed = fallen.with_lines(module.lines()).await;
                 Err(Box::new(Ended {
                     call,
                     outcome: Err(failed),
@@ -142,11 +145,16 @@ impl<S: Snapshot> Sandbox<S> {
 
     /// Runs an exported function. The first run of an instance goes on with the fuel that the
     /// initialisation left; every later one begins with a full tank.
-    pub(super) async fn run(&mut self, module: &Module<S>, function: &str) -> Result<i32, Failure> {
+    pub(super) async fn run(&mut self, module: &Module<S>, function: &str) -> Result<i32, Fallen> {
         match self.enter(module, function).await {
             Ok(number) => Ok(number),
-            Err(error) => Err(self.fallen(&error).with_lines(module.lines()).await),
+            Err(error) => Err(self.fallen(&error)),
         }
+    }
+
+    /// Whether growth was refused in its last call: what it holds may be less than others would give it.
+    pub(super) fn has_refused(&self) -> bool {
+        self.store.data().limiter.has_refused
     }
 
     async fn enter(&mut self, module: &Module<S>, function: &str) -> wasmtime::Result<i32> {

@@ -14,7 +14,8 @@ const MAX_ENTRIES: [(&str, u32); 7] = [
     ("globals", 10_000),
     ("exports", 8_192),
     ("element segments", 10_000),
-    ("data segments", 10_000),
+    // Go cuts its data at every stretch of zeros.
+    ("data segments", 65_536),
 ];
 
 /// The longest body of a function, in bytes.

@@ -122,12 +122,12 @@ fn declarations() -> Vec<Case> {
         ),
         served(
             "many pieces of data",
-            &format!("{memory} {}", r#"(data (i32.const 0) "d")"#.repeat(10_000)),
+            &format!("{memory} {}", r#"(data (i32.const 0) "d")"#.repeat(50_000)),
         ),
         refused(
             "more pieces of data than a compiler makes",
-            &format!("{memory} {}", r#"(data (i32.const 0) "d")"#.repeat(50_000)),
-            "has 50000 data segments, which exceeds the limit of 10000",
+            &format!("{memory} {}", r#"(data (i32.const 0) "d")"#.repeat(65_537)),
+            "has 65537 data segments, which exceeds the limit of 65536",
         ),
         refused(
             "more pieces of data than the format has",

@@ -81,6 +81,11 @@ impl Journal {
         }
     }
 
+    /// Waits until nobody writes: what was taken to be written is written, and acked.
+    pub(super) fn wait_for_writers(&self) {
+        drop(lock(&self.pen));
+    }
+
     /// The newest sequence that is on disk.
     pub(super) fn synced(&self) -> Sequence {
         self.lock().writer.synced()
@@ -261,6 +266,10 @@ fn fail(shared: &Shared, error: &io::Error) {
 }
 
 fn write(shared: &Shared, mut state: MutexGuard<'_, State>, group: &Group) -> io::Result<()> {
+    // A group that was taken and not written, as where a thread panicked, must not be acked with this one.
+    if group.last - u64::from(group.count).min(group.last) != state.writer.last() {
+        return Err(io::Error::other("commits before it were lost"));
+    }
     let lease_ms = group.stamp_ms.max(shared.clock.now_ms()) + LEASE_MS;
     let block = log::Group {
         last: group.last,

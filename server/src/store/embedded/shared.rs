@@ -199,6 +199,7 @@ impl Shared {
                     return Ok(());
                 }
                 self.ask_for_fold();
+                self.sequencer.hurry();
                 room.await;
             }
         };
@@ -485,6 +486,7 @@ impl Threads {
         let journal = lock(&self.journal).take();
         let is_first = journal.is_some();
         join(journal);
+        shared.journal.wait_for_writers();
         shared.ending.end();
         let mut others = lock(&self.others);
         join(others.drain(..));
