@@ -37,8 +37,9 @@ const CERTAINLY_LONG: Duration = Duration::from_millis(6);
 /// So many calls in a row that are not long, and a module leaves the lane.
 const SHORT_CALLS: u32 = 64;
 
-/// How far behind other threads those of the lane are: a tenth of the processor where both want all of it.
-const NICENESS: i32 = 10;
+/// How far behind other threads those of the lane are: as far as can be, a sixtieth of the processor where
+/// both want all of it.
+const NICENESS: i32 = 19;
 
 /// The threads, and the turns in them.
 pub(super) struct Lane {

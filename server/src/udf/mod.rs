@@ -356,7 +356,8 @@ fn lost<S: Snapshot>(running: &Running) -> Ended<S> {
     }
 }
 
-/// As many as there are processors.
+/// Half as many as there are processors: a thread that wakes to serve a request finds one of the others.
 fn lane_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (processors / 2).max(1)
 }
