@@ -170,6 +170,10 @@ settings! {
         "a value is read and written whole";
     max_module_bytes: usize = 4 << 20, "bytes",
         "a Go module has about 2 MiB; compiling takes time in proportion";
+    compile_time_ms: u64 = 30_000, "ms",
+        "how long the process that compiles a module may take before it is killed; one of the largest size takes a few seconds";
+    compile_memory_bytes: u64 = 1 << 30, "bytes",
+        "what that process may take of memory; one of the largest size takes a few hundred MiB";
     max_modules: usize = 1_000, "modules",
         "the active version of each is kept compiled in memory";
     max_module_versions: usize = 16, "versions",

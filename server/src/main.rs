@@ -10,6 +10,7 @@ use luge_server::config::{Config, ConfigError, LogFormat};
 use luge_server::net::Stopper;
 use luge_server::reload::Reloader;
 use luge_server::server::{Server, stopper};
+use luge_server::udf::{Compilers, run_compiler};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -47,6 +48,9 @@ enum Command {
         /// Where the data lies.
         folder: PathBuf,
     },
+    /// Compile one module, as the server tells it to.
+    #[command(hide = true)]
+    Compile,
     /// Make a data folder out of a backup, which is checked as a whole before.
     Restore {
         /// What `luge backup` wrote.
@@ -144,6 +148,7 @@ fn main() -> ExitCode {
             .and_then(|config| show::config(&config)),
         Some(Command::Demo) => demo::run(),
         Some(Command::Token(command)) => users::run(command),
+        Some(Command::Compile) => return run_compiler(),
         Some(Command::Check { folder }) => folders::check(folder),
         Some(Command::Restore { backup, folder }) => folders::restore(backup, folder),
     };
@@ -159,6 +164,9 @@ fn main() -> ExitCode {
 fn serve(settings: &SettingFlags) -> Result<(), String> {
     let config = settings.load().map_err(|error| error.to_string())?;
     start_log(&config)?;
+    let compilers = Compilers::own_program().map_err(|error| {
+        format!("the program's own file can't be found, and modules are compiled by it: {error}")
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -169,7 +177,7 @@ fn serve(settings: &SettingFlags) -> Result<(), String> {
         let signals = |error| format!("no signals: {error}");
         stop_at_signals(stopper).map_err(signals)?;
         let hangups = signal(SignalKind::hangup()).map_err(signals)?;
-        let server = Server::start(&config)
+        let server = Server::start(&config, compilers)
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(reload_at_signals(hangups, server.reloader()));

@@ -24,7 +24,7 @@ use crate::store::embedded::{
 use crate::store::{Clock, Store, StoreError};
 use crate::tokens::{self, TokensError};
 use crate::transaction::WriteLimits;
-use crate::udf::{EngineError, EngineOptions, WasmRuntime};
+use crate::udf::{Compilers, EngineError, EngineOptions, WasmRuntime};
 
 /// Where compiled modules are kept, in the data folder. It may be deleted at any time.
 pub const COMPILED_FOLDER: &str = "compiled";
@@ -79,19 +79,24 @@ impl Clock for SystemClock {
 }
 
 impl Server {
-    /// Opens the folder, loads the modules and binds the address.
+    /// Opens the folder, loads the modules and binds the address. Modules are compiled there: a program that has the server
+    /// as a library can only give it a thread.
     ///
     /// # Errors
     /// Names what is in the way.
-    pub async fn start(config: &Config) -> Result<Self, ServerError> {
-        Self::start_on(config, Arc::new(RealDisk)).await
+    pub async fn start(config: &Config, compilers: Compilers) -> Result<Self, ServerError> {
+        Self::start_on(config, compilers, Arc::new(RealDisk)).await
     }
 
     /// The same, with the store's own files on another disk than the operating system's.
     ///
     /// # Errors
     /// Names what is in the way.
-    pub async fn start_on(config: &Config, disk: Arc<dyn Disk>) -> Result<Self, ServerError> {
+    pub async fn start_on(
+        config: &Config,
+        compilers: Compilers,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, ServerError> {
         let authority = tokens::authority(config)?;
         let is_guarded = matches!(authority, Authority::Tokens(_));
         let tls = load_tls(config)?.map(Arc::new);
@@ -102,7 +107,7 @@ impl Server {
             .map_err(|error| BindError::Unresolved(config.listen.clone(), error))?;
         // Before the folder, too: a start that takes long is told there.
         let metrics = MetricsPort::open(config, is_guarded).await?;
-        let core = Arc::new(open_core(config, disk)?);
+        let core = Arc::new(open_core(config, compilers, disk)?);
         let modules = load_modules(&core).await?;
         tracing::info!("tokens: {}", reload::tell(&authority));
         core.set_authority(authority);
@@ -231,12 +236,19 @@ pub fn engine_options(config: &Config, ceilings: &Ceilings) -> EngineOptions {
         max_module_idle_instances: config.max_module_idle_instances,
         max: ceilings.max.clone(),
         stack_bytes: config.stack_bytes,
+        compile_time: Duration::from_millis(config.compile_time_ms),
+        compile_memory_bytes: config.compile_memory_bytes,
     }
 }
 
-fn open_core(config: &Config, disk: Arc<dyn Disk>) -> Result<EmbeddedCore, ServerError> {
+fn open_core(
+    config: &Config,
+    compilers: Compilers,
+    disk: Arc<dyn Disk>,
+) -> Result<EmbeddedCore, ServerError> {
     let ceilings = ceilings(config);
     let runtime = WasmRuntime::new(&engine_options(config, &ceilings))?
+        .compiling_in(compilers)
         .keeping_compiled_code(config.data.join(COMPILED_FOLDER));
     let mut id = [0; 16];
     id.copy_from_slice(&seed()[..16]);

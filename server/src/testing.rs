@@ -14,7 +14,7 @@ use crate::server::{self, Server, ServerError, SystemClock, stopper};
 use crate::session::Core;
 use crate::store::MemoryStore;
 use crate::store::embedded::disk::{Disk, RealDisk};
-use crate::udf::WasmRuntime;
+use crate::udf::{Compilers, WasmRuntime};
 
 /// A running server. Dropping it stops it in order and removes its folder.
 pub struct TestServer {
@@ -46,7 +46,7 @@ pub async fn start_with(change: impl FnOnce(&mut Config)) -> TestServer {
 /// # Panics
 /// The server does not start.
 pub async fn start_in(folder: &Path, change: impl FnOnce(&mut Config)) -> TestServer {
-    start_on(folder, Arc::new(RealDisk), change).await
+    start_compiling_in(Compilers::Thread, folder, Arc::new(RealDisk), change).await
 }
 
 /// The same, with the store's own files on a disk of the caller's.
@@ -58,6 +58,19 @@ pub async fn start_on(
     disk: Arc<dyn Disk>,
     change: impl FnOnce(&mut Config),
 ) -> TestServer {
+    start_compiling_in(Compilers::Thread, folder, disk, change).await
+}
+
+/// The same, which compiles modules there.
+///
+/// # Panics
+/// The server does not start.
+pub async fn start_compiling_in(
+    compilers: Compilers,
+    folder: &Path,
+    disk: Arc<dyn Disk>,
+    change: impl FnOnce(&mut Config),
+) -> TestServer {
     let mut config = Config {
         listen: "127.0.0.1:0".to_owned(),
         data: folder.to_owned(),
@@ -65,7 +78,7 @@ pub async fn start_on(
     };
     change(&mut config);
     start_thread(async move |told, stopping| {
-        let server = Server::start_on(&config, disk).await?;
+        let server = Server::start_on(&config, compilers, disk).await?;
         let _ = told.send((server.address(), server.metrics_address()));
         server.run(stopping).await
     })

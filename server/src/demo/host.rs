@@ -6,6 +6,7 @@ use std::path::Path;
 use luge_server::config::Config;
 use luge_server::net::Stopper;
 use luge_server::server::{Server, ServerError, stopper};
+use luge_server::udf::Compilers;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -62,7 +63,9 @@ impl Running {
             data: folder.to_owned(),
             ..Config::default()
         };
-        let server = Server::start(&config)
+        let compilers = Compilers::own_program()
+            .map_err(|error| format!("the program's own file can't be found: {error}"))?;
+        let server = Server::start(&config, compilers)
             .await
             .map_err(|error| format!("the server does not start: {error}"))?;
         let address = server.address();

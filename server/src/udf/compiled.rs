@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
+use super::compiler::MAX_CODE_BYTES;
 use crate::function::Hash;
 
-/// The largest file that is written or read: a binary of the largest size that a server takes compiles to
-/// less.
-const MAX_FILE_BYTES: u64 = 256 << 20;
+/// The largest file that is written or read: the code, and the lines of the binary, which are a part of it.
+const MAX_FILE_BYTES: u64 = 2 * MAX_CODE_BYTES;
 
 /// How much of the engine's hash a name has. It only keeps two engines from taking turns in one file.
 const NAME_ENGINE_BYTES: usize = 8;

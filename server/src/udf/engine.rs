@@ -41,6 +41,10 @@ pub struct EngineOptions {
     pub max: CallLimits,
     /// A guest's stack, in bytes.
     pub stack_bytes: usize,
+    /// How long a process may compile one binary, by the wall clock.
+    pub compile_time: Duration,
+    /// What a process may take of memory for that, in bytes.
+    pub compile_memory_bytes: u64,
 }
 
 /// Why the engine can't be set up.
@@ -49,6 +53,25 @@ pub struct EngineOptions {
 pub struct EngineError(pub(super) String);
 
 pub(super) fn build(options: &EngineOptions) -> Result<Engine, EngineError> {
+    let mut config = guests();
+    config
+        .max_wasm_stack(options.stack_bytes)
+        .async_stack_size(options.stack_bytes + HOST_STACK_BYTES)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
+    start(&config)
+}
+
+/// An engine whose code runs in the other, and which makes no instances.
+pub(super) fn for_compiling() -> Result<Engine, EngineError> {
+    start(&guests())
+}
+
+fn start(config: &Config) -> Result<Engine, EngineError> {
+    Engine::new(config).map_err(|error| EngineError(format!("{error:#}")))
+}
+
+/// Which Wasm there is, and what code is made of it.
+fn guests() -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -56,8 +79,6 @@ pub(super) fn build(options: &EngineOptions) -> Result<Engine, EngineError> {
         .consume_fuel(true)
         .operator_cost(operator_cost())
         .epoch_interruption(true)
-        .max_wasm_stack(options.stack_bytes)
-        .async_stack_size(options.stack_bytes + HOST_STACK_BYTES)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(MAX_BACKTRACE_FRAMES))
         .native_unwind_info(false)
@@ -66,9 +87,8 @@ pub(super) fn build(options: &EngineOptions) -> Result<Engine, EngineError> {
         .wasm_multi_memory(false)
         .wasm_memory64(false)
         .wasm_custom_page_sizes(false)
-        .wasm_wide_arithmetic(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
-    Engine::new(&config).map_err(|error| EngineError(format!("{error:#}")))
+        .wasm_wide_arithmetic(false);
+    config
 }
 
 fn pool(options: &EngineOptions) -> PoolingAllocationConfig {

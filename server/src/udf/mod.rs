@@ -4,6 +4,7 @@
 //!   wasmtime::Engine         one, with the pool of slots that instances are made in
 //!   compiled.rs, trusted.rs  compiled code on disk, and the one place that believes it
 //!   structure.rs             what a module may be made of, before it is compiled
+//!   compiler.rs              where that happens: in a process that can be killed
 //!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
 //!   sandbox.rs               one sandbox: a wasmtime::Store with its instance, its meter and the call
 //!   pool.rs                  which instances serve again, and which don't
@@ -17,6 +18,7 @@
 //! get their turn; the host functions themselves are synchronous, because the store is local.
 
 mod compiled;
+mod compiler;
 mod engine;
 mod failure;
 mod guest;
@@ -39,8 +41,6 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use tokio::sync::{Semaphore, oneshot};
-
 use crate::function::{
     Artefact, Budget, Call, CallLimits, Candidate, Compiled, Ended, Exports, Failure, Hash, Loaded,
     Running, Runtime,
@@ -48,18 +48,17 @@ use crate::function::{
 use crate::store::Snapshot;
 use luge_protocol::{ErrorCode, Isolation};
 
+pub use compiler::{Compilers, run as run_compiler};
 pub use engine::{EngineError, EngineOptions};
 pub use module::Module;
 pub use pool::Instance;
 
 use compiled::CompiledFolder;
+use compiler::{Compiler, Output, blocking};
 use lane::Lane;
 use lines::Lines;
 use pool::Idle;
 use sandbox::Sandbox;
-
-/// The stack of the thread that compiles. Cranelift recurses on the nesting of a function.
-const COMPILER_STACK_BYTES: usize = 64 << 20;
 
 /// Compiles and calls guests.
 pub struct WasmRuntime<S: Snapshot> {
@@ -69,8 +68,7 @@ pub struct WasmRuntime<S: Snapshot> {
     known: Arc<module::Signatures>,
     /// The most that any module may ask for; what the pool's slots are made for.
     max: CallLimits,
-    /// One compilation at a time, so that pushes leave the other core to requests.
-    compiler: Arc<Semaphore>,
+    compiler: Compiler,
     /// Where compiled code is kept, if anywhere.
     folder: Option<Arc<CompiledFolder>>,
     idle: Arc<Idle>,
@@ -94,7 +92,7 @@ impl<S: Snapshot> WasmRuntime<S> {
             linker: Arc::new(linker),
             known: Arc::new(known),
             max: options.max.clone(),
-            compiler: Arc::new(Semaphore::new(1)),
+            compiler: Compiler::new(Compilers::Thread, options),
             folder: None,
             idle: Idle::new(
                 options.max_idle_instances,
@@ -112,58 +110,45 @@ impl<S: Snapshot> WasmRuntime<S> {
         self
     }
 
-    async fn compile(
+    /// The same runtime, which compiles there.
+    #[must_use]
+    pub fn compiling_in(mut self, place: Compilers) -> Self {
+        self.compiler.move_to(place);
+        self
+    }
+
+    /// Links what was compiled, and tells what is to be kept of it.
+    async fn link(
         &self,
-        wasm: Vec<u8>,
+        wasm: Arc<[u8]>,
+        output: Output,
         limits: CallLimits,
     ) -> Result<Loaded<Arc<Module<S>>>, String> {
-        let turn = Arc::clone(&self.compiler)
-            .acquire_owned()
-            .await
-            .map_err(|error| error.to_string())?;
-        let (engine, linker) = (self.engine.clone(), Arc::clone(&self.linker));
-        let (known, folder) = (Arc::clone(&self.known), self.folder.clone());
-        let idle = Arc::clone(&self.idle);
-        let (answer, compiled) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("luge-compiler".to_owned())
-            .stack_size(COMPILER_STACK_BYTES);
-        // The thread has the turn: it goes on also where nobody waits for it any more.
-        let work = move || {
-            let _turn = turn;
-            let compile = || wasmtime::Module::from_binary(&engine, &wasm);
-            let loaded = structure::check(&wasm)
-                .and_then(|()| compile().map_err(|error| module::first_lines(&error)))
-                .and_then(|compiled| {
-                    let artefact = folder.and_then(|folder| artefact(&folder, &wasm, &compiled));
-                    let lines = Lines::of(&wasm);
-                    let module = Module::new(compiled, lines, &linker, &known, &limits, idle)?;
-                    let module = Arc::new(module);
-                    Ok(Loaded { module, artefact })
-                });
-            drop(answer.send(loaded));
-        };
-        thread
-            .spawn(work)
-            .map_err(|error| format!("no thread to compile in: {error}"))?;
-        compiled
-            .await
-            .map_err(|_| "the compiler failed on this module".to_owned())?
+        let (linker, known) = (Arc::clone(&self.linker), Arc::clone(&self.known));
+        let (folder, idle) = (self.folder.clone(), Arc::clone(&self.idle));
+        blocking(move || {
+            let lines = Lines::of(&wasm);
+            let module = Module::new(output.module, lines, &linker, &known, &limits, idle)?;
+            let artefact = folder.map(|folder| artefact(&folder, &wasm, &output.code));
+            let module = Arc::new(module);
+            Ok(Loaded { module, artefact })
+        })
+        .await
     }
 }
 
 /// What is to be kept of a module that was just compiled.
-fn artefact(folder: &CompiledFolder, wasm: &[u8], compiled: &wasmtime::Module) -> Option<Artefact> {
+fn artefact(folder: &CompiledFolder, wasm: &[u8], code: &[u8]) -> Artefact {
     let mut bytes = Lines::keep(wasm);
-    bytes.extend(compiled.serialize().ok()?);
-    Some(Artefact {
+    bytes.extend_from_slice(code);
+    Artefact {
         wasm: Sha256::digest(wasm).into(),
         compiled: Compiled {
             engine: folder.engine(),
             sha256: Sha256::digest(&bytes).into(),
         },
         bytes,
-    })
+    }
 }
 
 impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
@@ -177,7 +162,9 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
             limits.memory_bytes <= self.max.memory_bytes,
             "ceilings bound the pool"
         );
-        self.compile(candidate.wasm.to_vec(), limits).await
+        let wasm = Arc::from(candidate.wasm);
+        let output = self.compiler.compile(&self.engine, &wasm).await?;
+        self.link(wasm, output, limits).await
     }
 
     async fn restore(
@@ -195,7 +182,7 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         let (wasm, sha256, limits) = (*wasm, compiled.sha256, limits.clone());
         let restored = tokio::task::spawn_blocking(move || {
             let bytes = folder.read(&wasm)?;
-            let (module, lines) = trusted::module(&engine, &bytes, &sha256)?;
+            let (module, lines) = trusted::kept(&engine, &bytes, &sha256)?;
             let module = Module::new(module, lines, &linker, &known, &limits, idle);
             module.ok().map(Arc::new)
         });

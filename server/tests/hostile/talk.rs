@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use luge_server::server::{SystemClock, ceilings, engine_options, settings, surro
 use luge_server::session::{Core, Session};
 use luge_server::store::{MemoryStore, Store};
 use luge_server::testing::{TestServer, start_with};
-use luge_server::udf::WasmRuntime;
+use luge_server::udf::{Compilers, WasmRuntime};
 use tokio::runtime::Runtime;
 
 type Snapshot = <MemoryStore as Store>::Snapshot;
@@ -40,7 +41,9 @@ impl Talk {
         let mut config = Config::default();
         configure(&mut config);
         let ceilings = ceilings(&config);
-        let runtime = WasmRuntime::new(&engine_options(&config, &ceilings));
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_luge-server"));
+        let runtime = WasmRuntime::new(&engine_options(&config, &ceilings))
+            .map(|runtime| runtime.compiling_in(Compilers::Process(program)));
         let store = MemoryStore::new([1; 16], Box::new(SystemClock));
         let settings = settings(&config, ceilings);
         let core = Core::new(store, runtime.unwrap(), settings, surroundings());

@@ -405,7 +405,7 @@ fn the_pages_limits_are_the_defaults() {
     let rows =
         [first, second].map(|text| table(text, &["limit", "default", "setting", "ends with"]));
     let rows: Vec<Vec<String>> = rows.concat();
-    assert_eq!(rows.len(), 16);
+    assert_eq!(rows.len(), 18);
     for row in rows {
         let (number, unit) = row[1].split_once(' ').unwrap_or((&row[1], ""));
         let factor = match unit {

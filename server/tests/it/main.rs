@@ -20,8 +20,11 @@ mod bounds;
 mod calls;
 /// Plain commands, as transcripts.
 mod commands;
-/// Many clients at once: what never conflicts, and what is never lost.
+/// Compiled code on disk.
 mod compiled;
+/// Compilation in a process of its own, which ends also where the compiler would not.
+mod compiler;
+/// Many clients at once: what never conflicts, and what is never lost.
 mod concurrency;
 /// The log on disks that lose what was not synced, and on disks that fail.
 mod disk;

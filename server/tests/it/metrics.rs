@@ -8,6 +8,7 @@ use luge_server::net::BindError;
 use luge_server::server::{Server, ServerError};
 use luge_server::store::embedded::disk::RealDisk;
 use luge_server::testing::{TestServer, start_on};
+use luge_server::udf::Compilers;
 
 use crate::support::disk::FailingDisk;
 use crate::support::{parsed, runtime};
@@ -272,7 +273,10 @@ fn an_address_that_others_can_reach_is_refused_unless_there_are_tokens() {
         data: folder.path().join("data"),
         ..Default::default()
     };
-    let refused = runtime().block_on(Server::start(&config)).err().unwrap();
+    let refused = runtime()
+        .block_on(Server::start(&config, Compilers::Thread))
+        .err()
+        .unwrap();
     assert!(matches!(
         refused,
         ServerError::Bind(BindError::OpenMetrics(_))

@@ -65,7 +65,7 @@ fn shown(setting: &str) -> String {
 #[test]
 fn the_tables_of_limits_tell_the_defaults() {
     let rows = settings();
-    assert_eq!(rows.len(), 21, "{rows:?}");
+    assert_eq!(rows.len(), 23, "{rows:?}");
     for cells in rows {
         let setting = cells[1].trim_matches('`');
         assert_eq!(cells[2], shown(setting), "{setting}");
