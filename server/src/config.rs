@@ -273,7 +273,7 @@ settings! {
     max_module_idle_instances: usize = 16, "instances",
         "of one version of a module that keeps its instances, those that wait for a call: as many as run at once on a machine of so many processors; each holds the memory that it has grown to";
     max_idle_instances_percent: u32 = 25, "percent of max_instances",
-        "what waiting instances of all modules may hold, so that calls of others find room; at most 90";
+        "what kept instances of all modules may hold, waiting or at work, so that calls of others find room; at most 90";
 }
 
 /// How log lines look.

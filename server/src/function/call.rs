@@ -126,9 +126,27 @@ pub struct Call<S: Snapshot> {
     pub function: Arc<str>,
     /// How far WASI's monotonic clock was moved on by waiting, in nanoseconds.
     pub waited_ns: u64,
-    random: ChaCha8Rng,
+    random: Random,
     pub(super) scans: Vec<Option<OpenScan>>,
     log: LogBudget,
+}
+
+/// A call's random numbers. Most calls ask for none, and a generator is as large as the rest of a call.
+pub struct Random {
+    seed: Seed,
+    generator: Option<Box<ChaCha8Rng>>,
+}
+
+impl Random {
+    fn new(seed: Seed) -> Self {
+        let generator = None;
+        Self { seed, generator }
+    }
+
+    fn generator(&mut self) -> &mut ChaCha8Rng {
+        let begin = || Box::new(ChaCha8Rng::from_seed(self.seed));
+        self.generator.get_or_insert_with(begin)
+    }
 }
 
 impl<S: Snapshot> Call<S> {
@@ -153,7 +171,7 @@ impl<S: Snapshot> Call<S> {
             module,
             function: Arc::default(),
             waited_ns: 0,
-            random: ChaCha8Rng::from_seed(seed),
+            random: Random::new(seed),
             scans: Vec::new(),
             log: LogBudget::default(),
         }
@@ -168,16 +186,16 @@ impl<S: Snapshot> Call<S> {
 
     /// Fills `buffer` with random bytes.
     pub fn random_fill(&mut self, buffer: &mut [u8]) {
-        self.random.fill_bytes(buffer);
+        self.random.generator().fill_bytes(buffer);
     }
 
     /// Begins the random numbers again from another seed; answers the generator in use so far.
-    pub fn reseed(&mut self, seed: Seed) -> ChaCha8Rng {
-        std::mem::replace(&mut self.random, ChaCha8Rng::from_seed(seed))
+    pub fn reseed(&mut self, seed: Seed) -> Random {
+        std::mem::replace(&mut self.random, Random::new(seed))
     }
 
     /// Puts a generator back that [`Call::reseed`] answered.
-    pub fn restore_random(&mut self, random: ChaCha8Rng) {
+    pub fn restore_random(&mut self, random: Random) {
         self.random = random;
     }
 

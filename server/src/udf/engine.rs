@@ -33,7 +33,7 @@ const MAX_BACKTRACE_FRAMES: usize = 20;
 pub struct EngineOptions {
     /// Instances that may live at once.
     pub max_instances: u32,
-    /// Of these, instances of all modules that wait for a call.
+    /// Of these, instances of all modules that are kept, waiting for a call or at work.
     pub max_idle_instances: usize,
     /// Instances of one version of a module that wait for a call.
     pub max_module_idle_instances: usize,

@@ -327,7 +327,7 @@ async fn prepare<S: Snapshot>(
     }
     let home = is_kept.then(|| Arc::clone(module.pool()));
     let sandbox = Sandbox::make(engine, module, call, budget).await?;
-    Ok(Instance::new(sandbox, home))
+    Ok(Instance::new(Box::new(sandbox), home))
 }
 
 /// What is left of a call that was killed, or lost in a fault of our own.

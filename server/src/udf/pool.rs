@@ -20,7 +20,7 @@ use crate::store::Snapshot;
 /// of another is then a thousandth of what they cost.
 const MAX_INSTANCE_CALLS: u32 = 10_000;
 
-/// The waiting instances of all modules together, and the bounds on them.
+/// The kept instances of all modules together, waiting or at work, and the bounds on them.
 pub(super) struct Idle {
     count: AtomicUsize,
     /// Leaves slots for calls.
@@ -30,7 +30,7 @@ pub(super) struct Idle {
 
 /// The waiting instances of one version.
 pub(super) struct Pool<S: Snapshot> {
-    waiting: Mutex<Vec<Sandbox<S>>>,
+    waiting: Mutex<Vec<Box<Sandbox<S>>>>,
     idle: Arc<Idle>,
 }
 
@@ -38,11 +38,13 @@ pub(super) struct Pool<S: Snapshot> {
 /// dropped, or goes back to its pool.
 pub struct Instance<S: Snapshot> {
     /// Gone only while it is dropped.
-    sandbox: Option<Sandbox<S>>,
+    sandbox: Option<Box<Sandbox<S>>>,
     /// Where it goes back to, if it is kept. The pool of a version that is gone ends with the last of these.
     home: Option<Arc<Pool<S>>>,
     /// Whether its last call came to an end by itself.
     is_sound: bool,
+    /// Whether it was kept before, and so is counted among those that are.
+    is_counted: bool,
 }
 
 impl Idle {
@@ -74,19 +76,24 @@ impl<S: Snapshot> Pool<S> {
     /// The instance that came back last, unless its memory has outgrown these limits.
     pub(super) fn take(self: &Arc<Self>, limits: &CallLimits) -> Option<Instance<S>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |last: &Sandbox<S>| last.memory_bytes() <= limits.memory_bytes;
+        let fits = |last: &Box<Sandbox<S>>| last.memory_bytes() <= limits.memory_bytes;
         waiting.last().filter(|last| fits(last))?;
         let taken = waiting.pop()?;
         drop(waiting);
-        self.idle.leave(1);
-        Some(Instance::new(taken, Some(Arc::clone(self))))
+        let mut instance = Instance::new(taken, Some(Arc::clone(self)));
+        instance.is_counted = true;
+        Some(instance)
     }
 
-    fn put(&self, sandbox: Sandbox<S>) {
+    /// Keeps an instance, if there is room. One that was kept before is counted already.
+    fn put(&self, sandbox: Box<Sandbox<S>>, is_counted: bool) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < self.idle.max_of_version && self.idle.enter() {
+        let has_room = waiting.len() < self.idle.max_of_version;
+        let is_kept = has_room && (is_counted || self.idle.enter());
+        if is_kept {
             waiting.push(sandbox);
         }
+        is_kept
     }
 }
 
@@ -100,11 +107,12 @@ impl<S: Snapshot> Drop for Pool<S> {
 
 impl<S: Snapshot> Instance<S> {
     /// An instance whose call is under way, and that is not sound before it is over.
-    pub(super) fn new(sandbox: Sandbox<S>, home: Option<Arc<Pool<S>>>) -> Self {
+    pub(super) fn new(sandbox: Box<Sandbox<S>>, home: Option<Arc<Pool<S>>>) -> Self {
         Self {
             sandbox: Some(sandbox),
             home,
             is_sound: false,
+            is_counted: false,
         }
     }
 
@@ -121,11 +129,13 @@ impl<S: Snapshot> Instance<S> {
 
 impl<S: Snapshot> Drop for Instance<S> {
     fn drop(&mut self) {
-        let is_kept = |sandbox: &Sandbox<S>| self.is_sound && sandbox.calls() < MAX_INSTANCE_CALLS;
-        if let Some(sandbox) = self.sandbox.take().filter(is_kept)
-            && let Some(pool) = self.home.take()
-        {
-            pool.put(sandbox);
+        let Some((home, sandbox)) = self.home.take().zip(self.sandbox.take()) else {
+            return;
+        };
+        let may_serve = self.is_sound && sandbox.calls() < MAX_INSTANCE_CALLS;
+        let is_kept = may_serve && home.put(sandbox, self.is_counted);
+        if self.is_counted && !is_kept {
+            home.idle.leave(1);
         }
     }
 }

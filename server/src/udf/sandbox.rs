@@ -17,8 +17,8 @@ use luge_protocol::ErrorCode;
 pub(super) struct Sandbox<S: Snapshot> {
     store: wasmtime::Store<HostState<S>>,
     instance: Option<wasmtime::Instance>,
-    /// The functions that it was entered at, by their places in the module. Only an instance that serves
-    /// again keeps them: to look one up costs as much as a small call.
+    /// The functions that it was entered at, by their places in the module: to look one up costs as much as a
+    /// small call.
     entries: Vec<Option<TypedFunc<(), i32>>>,
     limits: CallLimits,
     /// How many calls it was made for or given.
@@ -158,39 +158,40 @@ impl<S: Snapshot> Sandbox<S> {
     }
 
     async fn enter(&mut self, module: &Module<S>, function: &str) -> wasmtime::Result<i32> {
-        let entry = match module.function(function) {
-            Some(place) => self.entry(module, place)?,
-            None => None,
-        };
-        let entry = entry.ok_or_else(|| wasmtime::format_err!("no function `{function}`"))?;
-        entry.call_async(&mut self.store, ()).await
+        let place = module.function(function);
+        let place = place.ok_or_else(|| wasmtime::format_err!("no function `{function}`"))?;
+        if !matches!(self.entries.get(place), Some(Some(_))) {
+            let entry = self.look_up(module, place)?;
+            // Only an instance that serves again keeps it.
+            if self.calls == 1 {
+                return entry.call_async(&mut self.store, ()).await;
+            }
+            let length = self.entries.len().max(place + 1);
+            self.entries.resize(length, None);
+            if let Some(kept) = self.entries.get_mut(place) {
+                *kept = Some(entry);
+            }
+        }
+        match self.entries.get(place) {
+            Some(Some(entry)) => entry.call_async(&mut self.store, ()).await,
+            _ => Err(wasmtime::format_err!("`{function}` was looked up in vain")),
+        }
     }
 
     /// The exported function at a place.
-    fn entry(
+    fn look_up(
         &mut self,
         module: &Module<S>,
         place: usize,
-    ) -> wasmtime::Result<Option<TypedFunc<(), i32>>> {
-        if let Some(known) = self.entries.get(place).cloned().flatten() {
-            return Ok(Some(known));
-        }
+    ) -> wasmtime::Result<TypedFunc<(), i32>> {
         let export = self.instance.zip(module.export(place));
         let found = export.and_then(|(instance, index)| {
             instance
                 .get_module_export(&mut self.store, index)?
                 .into_func()
         });
-        let Some(found) = found else { return Ok(None) };
-        let typed = found.typed::<(), i32>(&self.store)?;
-        if self.calls > 1 {
-            let length = self.entries.len().max(place + 1);
-            self.entries.resize(length, None);
-            if let Some(entry) = self.entries.get_mut(place) {
-                *entry = Some(typed.clone());
-            }
-        }
-        Ok(Some(typed))
+        let found = found.ok_or_else(|| wasmtime::format_err!("the instance lacks an export"))?;
+        found.typed::<(), i32>(&self.store)
     }
 
     /// Takes the call out, and tells what it used.
