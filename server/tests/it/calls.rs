@@ -164,6 +164,45 @@ fn a_scan_that_begins_again_and_again_is_killed() {
     }
 }
 
+/// Reads `k`: without it a long loop, which ends, and with it one without end.
+const RETRIED: &str = r#"
+    (import "luge_v1" "kv_get" (func $get (param i32 i32 i32 i32 i32) (result i64)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "kbefore")
+    (func (export "run") (result i32) (local $left i32)
+        (call $set (i32.const 1) (i32.const 6) (i32.const 0) (i32.const 1) (i64.const 0))
+        (if (i64.ne (call $get (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 64) (i32.const 64)) (i64.const -1))
+            (then (loop $on (br $on))))
+        (local.set $left (i32.const 500000000))
+        (loop $more (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+        (i32.const 0))"#;
+
+#[test]
+fn a_call_is_killed_in_the_middle_of_its_retries() {
+    on_both!(config(), test);
+    async fn test<S: Store>(mut talk: Talk<S>) {
+        let set = r#"(import "luge_v1" "kv_set" (func $set (param i32 i32 i32 i32 i64)))"#;
+        let push = Push {
+            limits: endless(),
+            ..Push::new("retried", format!("(module {set} {RETRIED})"))
+        };
+        talk.push(&push).await.unwrap();
+        let mut operator = talk.session();
+        // It conflicts with a write that is committed while its first attempt runs, so there is a second.
+        let retried = begin(&talk, "call retried.run");
+        look(&mut operator, |calls| calls.iter().any(|it| it.cpu_us > 0)).await;
+        talk.request("set k v").await.unwrap();
+        let calls = look(&mut operator, |calls| {
+            calls.iter().any(|it| it.attempt == 2 && it.cpu_us > 0)
+        })
+        .await;
+        kill(&mut operator, calls[0].call).await;
+        assert_eq!(retried.await.unwrap(), ErrorCode::Killed);
+        let found = talk.request("get before").await.unwrap();
+        assert_eq!(found, Reply::Get(None));
+    }
+}
+
 /// A kill is no failure of the hook: what fails open must not go on without it.
 #[test]
 fn a_killed_hook_ends_its_request_even_where_it_fails_open() {
