@@ -7,6 +7,7 @@ pub mod histories;
 pub mod pipeline;
 pub mod process;
 pub mod random;
+pub mod targets;
 pub mod torture;
 
 use std::process::ExitCode;
