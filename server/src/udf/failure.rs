@@ -4,6 +4,7 @@ use luge_protocol::ErrorCode;
 use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use super::guest::HostStop;
+use super::limiter::Refused;
 use super::lines::Lines;
 use super::module::shortened;
 use crate::function::{CallLimits, Failure, Stop};
@@ -20,16 +21,23 @@ impl Fallen {
     pub(super) fn new(
         error: &wasmtime::Error,
         limits: &CallLimits,
-        has_refused_memory: bool,
+        refused: Option<Refused>,
     ) -> Self {
         let (mut code, mut message) = sort(error, limits);
         // An instance that does not even begin within its limit ends without a trap.
-        if matches!(code, ErrorCode::Trap | ErrorCode::Internal) && has_refused_memory {
-            let limit = limits.memory_bytes;
+        if let Some(refused) = refused
+            && matches!(code, ErrorCode::Trap | ErrorCode::Internal)
+        {
+            let met = match refused {
+                Refused::Memory => {
+                    format!("memory met the limit of {} bytes", limits.memory_bytes)
+                }
+                Refused::Table => {
+                    format!("table met the limit of {} elements", limits.table_elements)
+                }
+            };
             code = ErrorCode::MemoryExceeded;
-            message = format!(
-                "the function failed after its memory met the limit of {limit} bytes: {message}"
-            );
+            message = format!("the function failed after its {met}: {message}");
         }
         let frames = error.downcast_ref::<WasmBacktrace>();
         let frames = frames.map_or(&[][..], WasmBacktrace::frames);

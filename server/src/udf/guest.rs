@@ -33,7 +33,7 @@ impl<S: Snapshot> HostState<S> {
         let limiter = Limiter {
             memory_bytes: 0,
             table_elements: 0,
-            has_refused: false,
+            refused: None,
         };
         Self {
             call: None,

@@ -1,11 +1,27 @@
 //! The limiter: answers whether a guest's memory or table may grow.
 
-/// The caps of one instance, and whether one of them was met.
+/// The caps of one instance, and which of them was met.
 pub(super) struct Limiter {
     pub(super) memory_bytes: usize,
     pub(super) table_elements: usize,
-    /// Set once growth was refused: a failure after that is told as `memory_exceeded`.
-    pub(super) has_refused: bool,
+    /// What was refused to grow last: a failure after that is told as `memory_exceeded`.
+    pub(super) refused: Option<Refused>,
+}
+
+/// What a limit kept from growing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Memory,
+    Table,
+}
+
+impl Limiter {
+    fn answer(&mut self, is_allowed: bool, what: Refused) -> bool {
+        if !is_allowed {
+            self.refused = Some(what);
+        }
+        is_allowed
+    }
 }
 
 impl wasmtime::ResourceLimiter for Limiter {
@@ -15,9 +31,7 @@ impl wasmtime::ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let is_allowed = desired <= self.memory_bytes;
-        self.has_refused |= !is_allowed;
-        Ok(is_allowed)
+        Ok(self.answer(desired <= self.memory_bytes, Refused::Memory))
     }
 
     fn table_growing(
@@ -26,9 +40,7 @@ impl wasmtime::ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let is_allowed = desired <= self.table_elements;
-        self.has_refused |= !is_allowed;
-        Ok(is_allowed)
+        Ok(self.answer(desired <= self.table_elements, Refused::Table))
     }
 
     fn instances(&self) -> usize {

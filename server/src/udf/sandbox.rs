@@ -39,7 +39,7 @@ impl<S: Snapshot> Sandbox<S> {
             limiter: Limiter {
                 memory_bytes: budget.limits.memory_bytes,
                 table_elements: budget.limits.table_elements,
-                has_refused: false,
+                refused: None,
             },
             memory: None,
         };
@@ -92,7 +92,7 @@ impl<S: Snapshot> Sandbox<S> {
         state.limiter = Limiter {
             memory_bytes: budget.limits.memory_bytes,
             table_elements: budget.limits.table_elements,
-            has_refused: false,
+            refused: None,
         };
         // Fuel is always on in this engine, so filling up can't fail.
         let _ = self.refuel();
@@ -154,7 +154,7 @@ impl<S: Snapshot> Sandbox<S> {
 
     /// Whether growth was refused in its last call: what it holds may be less than others would give it.
     pub(super) fn has_refused(&self) -> bool {
-        self.store.data().limiter.has_refused
+        self.store.data().limiter.refused.is_some()
     }
 
     async fn enter(&mut self, module: &Module<S>, function: &str) -> wasmtime::Result<i32> {
@@ -220,7 +220,7 @@ impl<S: Snapshot> Sandbox<S> {
     }
 
     fn fallen(&mut self, error: &wasmtime::Error) -> Fallen {
-        let mut fallen = Fallen::new(error, &self.limits, self.store.data().limiter.has_refused);
+        let mut fallen = Fallen::new(error, &self.limits, self.store.data().limiter.refused);
         let call = self.store.data_mut().call.as_mut();
         fallen.failure.log = call.and_then(|call| call.take_last_error());
         if fallen.failure.code == ErrorCode::Internal {

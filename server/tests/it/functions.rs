@@ -92,6 +92,10 @@ fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
         (func (export "memory_bomb") (result i32) {write}
             (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
             unreachable)
+        (table 1 funcref)
+        (func (export "table_bomb") (result i32) {write}
+            (loop $more (br_if $more (i32.ne (table.grow (ref.null func) (i32.const 1000)) (i32.const -1))))
+            unreachable)
         (func (export "grow_in_vain") (result i32)
             (i32.eqz (i32.eq (memory.grow (i32.const 60000)) (i32.const -1))))
         (func (export "output") (result i32) {write}
@@ -115,6 +119,8 @@ fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
         trap: bad.unreachable: wasm trap: wasm `unreachable` instruction executed
         > call bad.memory_bomb
         memory_exceeded: bad.memory_bomb: the function failed after its memory met the limit of 16777216 bytes…
+        > call bad.table_bomb
+        memory_exceeded: bad.table_bomb: the function failed after its table met the limit of 20000 elements…
         > call bad.grow_in_vain
         nothing
         > call bad.output
