@@ -242,6 +242,10 @@ pub struct VersionSummary {
     /// key.
     #[serde(default)]
     pub granted: Option<u64>,
+    /// Tells the settings of its push from those of another, as SHA-256 in hexadecimal; nil where they are not
+    /// known.
+    #[serde(default)]
+    pub settings: Option<String>,
 }
 
 /// Limits of a call, asked for or in force. What is left out is the server's default.

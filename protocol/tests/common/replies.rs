@@ -336,6 +336,7 @@ fn version(version: u64) -> VersionSummary {
         procedures: 1,
         hooks: 1,
         granted: Some(2),
+        settings: Some("cd".repeat(32)),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::module::plain;
 use crate::units::{show_bytes, show_moment};
 
-/// How much of a hash the list shows; `--json` and `module show` have all of it.
+/// How much of a hash the list shows; `--json` has all of it.
 const SHOWN_HASH_DIGITS: usize = 12;
 
 /// Whether a version is in force, and what the command did, in indented lines.
@@ -53,7 +53,7 @@ fn activity(module: &ModuleDescription) -> String {
 
 /// One line a version below a heading, the columns aligned.
 pub(crate) fn table(modules: &[ModuleSummary]) -> Vec<String> {
-    const HEADING: [&str; 9] = [
+    const HEADING: [&str; 10] = [
         "NAME",
         "VERSION",
         "STATE",
@@ -63,6 +63,7 @@ pub(crate) fn table(modules: &[ModuleSummary]) -> Vec<String> {
         "SIZE",
         "PUSHED",
         "SHA256",
+        "SETTINGS",
     ];
     let mut rows = vec![HEADING.map(str::to_owned)];
     for module in modules {
@@ -82,7 +83,7 @@ pub(crate) fn aligned_rows<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> 
     rows.iter().map(|row| aligned(row, &widths)).collect()
 }
 
-fn row(module: &ModuleSummary, version: &VersionSummary) -> [String; 9] {
+fn row(module: &ModuleSummary, version: &VersionSummary) -> [String; 10] {
     [
         plain(&module.name),
         version.version.to_string(),
@@ -92,11 +93,17 @@ fn row(module: &ModuleSummary, version: &VersionSummary) -> [String; 9] {
         keys(version.granted),
         show_bytes(version.size),
         show_moment(version.pushed_ms),
-        plain(&version.sha256)
-            .chars()
-            .take(SHOWN_HASH_DIGITS)
-            .collect(),
+        beginning(&version.sha256),
+        version
+            .settings
+            .as_deref()
+            .map_or("-".to_owned(), beginning),
     ]
+}
+
+/// As much of a hash as tells it from others.
+fn beginning(hash: &str) -> String {
+    plain(hash).chars().take(SHOWN_HASH_DIGITS).collect()
 }
 
 /// Which keys a version may use, in a word.
@@ -145,6 +152,7 @@ fn version_document(version: &VersionSummary) -> Value {
     json!({
         "version": version.version,
         "sha256": version.sha256,
+        "settings": version.settings,
         "size": version.size,
         "pushed_ms": version.pushed_ms,
         "procedures": version.procedures,
@@ -167,6 +175,7 @@ mod tests {
             procedures: 0,
             hooks: 12,
             granted: version.checked_sub(9),
+            settings: (version > 8).then(|| "cd".repeat(32)),
         };
         let module = ModuleSummary {
             name: "a-longer-name".to_owned(),
@@ -176,10 +185,10 @@ mod tests {
             versions: vec![version(8), version(9), version(10)],
         };
         let expected = [
-            "NAME           VERSION  STATE     PROCEDURES  HOOKS  KEYS      SIZE  PUSHED                   SHA256",
-            "a-longer-name  8        -         0           12     all       100B  1970-01-01 00:00:00 UTC  abababababab",
-            "a-longer-name  9        active    0           12     none      100B  1970-01-01 00:00:00 UTC  abababababab",
-            "a-longer-name  10       rollback  0           12     1 prefix  100B  1970-01-01 00:00:00 UTC  abababababab",
+            "NAME           VERSION  STATE     PROCEDURES  HOOKS  KEYS      SIZE  PUSHED                   SHA256        SETTINGS",
+            "a-longer-name  8        -         0           12     all       100B  1970-01-01 00:00:00 UTC  abababababab  -",
+            "a-longer-name  9        active    0           12     none      100B  1970-01-01 00:00:00 UTC  abababababab  cdcdcdcdcdcd",
+            "a-longer-name  10       rollback  0           12     1 prefix  100B  1970-01-01 00:00:00 UTC  abababababab  cdcdcdcdcdcd",
         ];
         assert_eq!(table(&[module]), expected);
     }

@@ -246,6 +246,7 @@ fn summary<M>(name: &str, entry: &ModuleEntry<M>) -> ModuleSummary {
         procedures: it.procedures,
         hooks: it.hooks,
         granted: it.granted,
+        settings: it.settings.as_ref().map(|settings| hex(settings)),
     };
     ModuleSummary {
         name: name.to_owned(),
