@@ -432,7 +432,7 @@ async fn versions_are_pushed_activated_rolled_back_and_listed() {
     says("one").await;
     luge(address, ["module", "rollback", "m"])
         .await
-        .fails("error: not_found: no version that is kept was active before version 1 ");
+        .fails("error: not_found: there is no version to go back to: none that is kept was active before version 1 of the module `m`, but for those that were rolled back from; there are 2, 1 (active); `luge module activate` (`module.activate`) ");
     luge(address, ["module", "activate", "m", "7"])
         .await
         .fails("error: not_found: the module `m` has no version 7; there are 2, 1 (active); ");
@@ -688,7 +688,13 @@ async fn a_token_comes_from_a_flag_or_a_file_or_the_environment() {
         .fails("error: unauthenticated: ");
     luge(address, ["module", "list", "--token", &token])
         .await
-        .fails("error: forbidden: `module.list` needs the role deploy, and this token has data\n");
+        .fails("error: forbidden: `luge module list` (`module.list`) needs the role deploy, and this token has data\n");
+    luge(address, ["ps", "--token", &token])
+        .await
+        .fails("error: forbidden: `luge ps` (`calls.list`) needs the role admin");
+    luge(address, ["call", "m.p", "--dry-run", "--token", &token])
+        .await
+        .fails("error: forbidden: a dry run of a `call` needs the role deploy");
     let several = folder.path().join("several");
     for text in ["a b", "", " \n", &"x".repeat(5000)] {
         std::fs::write(&several, text).unwrap();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use luge_protocol::{ErrorCode, ErrorReply, RunningCall};
 
+use super::refusal::named;
 use crate::function::{RequestContext, Running, Usage};
 
 /// Every request that runs functions, by its number.
@@ -71,8 +72,10 @@ impl Calls {
     pub(super) fn kill(&self, call: u64) -> Result<(), ErrorReply> {
         let listed = self.lock().get(&call).map(Arc::clone);
         let Some(listed) = listed else {
-            let message =
-                format!("no call {call} is running; `luge ps` (`calls.list`) shows those that are");
+            let message = format!(
+                "no call {call} is running; {} shows those that are",
+                named("calls.list")
+            );
             return Err(ErrorReply::new(ErrorCode::NotFound, message));
         };
         tracing::info!(call, "a call is killed");

@@ -140,7 +140,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         match &self.grant {
             None => Err(refusal::ungreeted(command.name())),
             Some(grant) if grant.role < needed => {
-                Err(refusal::weak_role(command.name(), needed, grant.role))
+                Err(refusal::weak_role(command, needed, grant.role))
             }
             Some(_) => Ok(()),
         }

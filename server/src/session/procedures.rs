@@ -99,7 +99,8 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
                 let named = name.split_once('.').map_or("", |(module, _)| module);
                 if self.registry.modules().contains_key(named) {
                     let message = format!(
-                        "no procedure `{shown}`: no version of the module is active; `module.activate` puts one in force"
+                        "no procedure `{shown}`: no version of the module is active; {activate} puts one in force",
+                        activate = refusal::named("module.activate"),
                     );
                     return ErrorReply::new(ErrorCode::NotFound, message);
                 }

@@ -1,11 +1,24 @@
 //! How every inner error is told to a client: one place for all of them.
 
-use luge_protocol::{ErrorCode, ErrorDetails, ErrorReply};
+use luge_protocol::{Command, ErrorCode, ErrorDetails, ErrorReply};
 
 use super::Role;
 use super::watch::TooLarge;
 use crate::function::Failure;
 use crate::store::{Sequence, StoreError};
+
+/// A command in a message, for those who type it into `luge` and for those who send it.
+pub(super) fn named(command: &str) -> String {
+    let typed = match command {
+        "calls.list" => "ps".to_owned(),
+        "calls.kill" => "kill".to_owned(),
+        other => other.replace('.', " "),
+    };
+    match typed == command {
+        true => format!("`{command}`"),
+        false => format!("`luge {typed}` (`{command}`)"),
+    }
+}
 
 /// A store's error.
 pub(super) fn store(error: &StoreError) -> ErrorReply {
@@ -72,8 +85,12 @@ pub(super) fn revoked_token() -> ErrorReply {
 }
 
 /// A command that the session's role does not allow.
-pub(super) fn weak_role(command: &str, needed: Role, role: Role) -> ErrorReply {
-    let message = format!("`{command}` needs the role {needed}, and this token has {role}");
+pub(super) fn weak_role(command: &Command<'_>, needed: Role, role: Role) -> ErrorReply {
+    let what = match command {
+        Command::Call(call) if call.dry_run == Some(true) => "a dry run of a `call`".to_owned(),
+        command => named(command.name()),
+    };
+    let message = format!("{what} needs the role {needed}, and this token has {role}");
     ErrorReply::new(ErrorCode::Forbidden, message)
 }
 

@@ -157,7 +157,7 @@ fn a_refusal_names_the_command_the_role_that_it_needs_and_the_one_that_there_is(
         anna> set k 1
         v1
         anna> module.list
-        forbidden: `module.list` needs the role deploy, and this token has data
+        forbidden: `luge module list` (`module.list`) needs the role deploy, and this token has data
         dora> module.list
         nothing
         dora> backup
@@ -453,7 +453,7 @@ fn dry_runs_are_for_those_who_may_deploy() {
         "
         !anna=data dora=deploy
         anna> call m.p --dry-run
-        forbidden: `call` needs the role deploy, and this token has data
+        forbidden: a dry run of a `call` needs the role deploy, and this token has data
         dora> call m.p --dry-run
         not_found: no procedure `m.p`: procedures are called as module.procedure, and the modules are none
         anna> call m.p

@@ -403,7 +403,7 @@ fn modules_are_listed_replaced_and_removed() {
         > module.remove answer
         ok
         > module.remove answer
-        not_found: no module `answer`; there are none; `module.push` registers one
+        not_found: no module `answer`; there are none; `luge module push` (`module.push`) registers one
         > module.list
         nothing
         > info

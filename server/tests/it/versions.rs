@@ -136,7 +136,7 @@ fn a_second_rollback_goes_back_further_and_the_last_one_says_that_there_is_nothi
         > module.push m one
         m version 1: pushed
         > module.rollback m
-        not_found: no version that is kept was active before version 1 of the module `m`; there are 1 (active); `module.activate` puts any of them in force
+        not_found: there is no version to go back to: none that is kept was active before version 1 of the module `m`; there are 1 (active); `luge module activate` (`module.activate`) puts any of them in force
         > module.push m two
         m version 2: pushed, before 1
         > module.push m three
@@ -150,7 +150,7 @@ fn a_second_rollback_goes_back_further_and_the_last_one_says_that_there_is_nothi
         > call m.say
         oneoneone
         > module.rollback m
-        not_found: no version that is kept was active before version 1 of the module `m`; there are 3, 2, 1 (active); `module.activate` puts any of them in force
+        not_found: there is no version to go back to: none that is kept was active before version 1 of the module `m`, but for those that were rolled back from; there are 3, 2, 1 (active); `luge module activate` (`module.activate`) puts any of them in force
         > call m.say
         oneoneone
         > module.activate m 3
@@ -171,7 +171,7 @@ fn an_inactive_version_waits_until_it_is_activated() {
         > module.push m one --inactive
         m version 1, inactive: pushed
         > call m.say
-        not_found: no procedure `m.say`: no version of the module is active; `module.activate` puts one in force
+        not_found: no procedure `m.say`: no version of the module is active; `luge module activate` (`module.activate`) puts one in force
         > set k:1 x
         v2
         > get first
@@ -179,7 +179,7 @@ fn an_inactive_version_waits_until_it_is_activated() {
         > module.show m
         m version 1, inactive
         > module.rollback m
-        not_found: no version of the module `m` is active, nor was one; there are 1; `module.activate` puts any of them in force
+        not_found: no version of the module `m` is active, nor was one; there are 1; `luge module activate` (`module.activate`) puts any of them in force
         > info
         modules 1
         > module.list
@@ -270,23 +270,23 @@ fn names_and_versions_that_there_are_not_are_answered_with_what_there_is() {
         &[],
         "
         > module.activate m 1
-        not_found: no module `m`; there are none; `module.push` registers one
+        not_found: no module `m`; there are none; `luge module push` (`module.push`) registers one
         > module.rollback m
-        not_found: no module `m`; there are none; `module.push` registers one
+        not_found: no module `m`; there are none; `luge module push` (`module.push`) registers one
         > module.push m one
         m version 1: pushed
         > module.push m two
         m version 2: pushed, before 1
         > module.activate other 1
-        not_found: no module `other`; there are m; `module.push` registers one
+        not_found: no module `other`; there are m; `luge module push` (`module.push`) registers one
         > module.activate m 3
-        not_found: the module `m` has no version 3; there are 2 (active), 1; `module.list` shows them
+        not_found: the module `m` has no version 3; there are 2 (active), 1; `luge module list` (`module.list`) shows them
         > module.activate m 0
-        not_found: the module `m` has no version 0; there are 2 (active), 1; `module.list` shows them
+        not_found: the module `m` has no version 0; there are 2 (active), 1; `luge module list` (`module.list`) shows them
         > module.show m 18446744073709551615
-        not_found: the module `m` has no version 18446744073709551615; there are 2 (active), 1; `module.list` shows them
+        not_found: the module `m` has no version 18446744073709551615; there are 2 (active), 1; `luge module list` (`module.list`) shows them
         > module.remove other
-        not_found: no module `other`; there are m; `module.push` registers one
+        not_found: no module `other`; there are m; `luge module push` (`module.push`) registers one
         > module.list
         m <1 2*
     ",
@@ -325,7 +325,7 @@ fn the_oldest_versions_are_dropped_beyond_the_bound() {
         > module.rollback m
         m version 3: activated, before 4
         > module.rollback m
-        not_found: no version that is kept was active before version 3 …
+        not_found: there is no version to go back to: none that is kept was active before version 3 …
     ",
     );
 }
@@ -381,7 +381,7 @@ fn a_module_is_removed_with_all_its_versions_and_its_name_begins_anew() {
         > module.remove m
         ok
         > module.activate m 1
-        not_found: no module `m`; there are none; `module.push` registers one
+        not_found: no module `m`; there are none; `luge module push` (`module.push`) registers one
         > call m.say
         not_found: no procedure `m.say`: …
         > module.push m two

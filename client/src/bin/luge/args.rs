@@ -403,7 +403,8 @@ pub(crate) struct Call {
     /// - reads them from standard input
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     pub(crate) raw: Option<OsString>,
-    /// Run it to its end, write nothing, and print what it would have written and what it used
+    /// Run it to its end, write nothing, and print what it would have written and what it used. Where a
+    /// server has tokens it takes the role deploy
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

@@ -2,6 +2,7 @@
 
 use luge_protocol::{ErrorCode, ErrorReply};
 
+use super::super::refusal::named;
 use super::candidate::MAX_NAME_BYTES;
 use crate::function::{NoRoom, Registry, Versions};
 
@@ -17,8 +18,9 @@ pub(super) fn no_module<M>(registry: &Registry<M>, name: &str) -> ErrorReply {
         false => format!("there are {}", list(&names)),
     };
     not_found(format!(
-        "no module `{}`; {known}; `module.push` registers one",
-        shown.escape_default()
+        "no module `{}`; {known}; {push} registers one",
+        shown.escape_default(),
+        push = named("module.push"),
     ))
 }
 
@@ -30,7 +32,8 @@ pub(super) fn no_version(name: &str, number: u64, versions: &Versions) -> ErrorR
             "version {number} of the module `{name}` is no longer kept; there are {known}; push it again, and `max_module_versions` tells how many are kept"
         ),
         false => format!(
-            "the module `{name}` has no version {number}; there are {known}; `module.list` shows them"
+            "the module `{name}` has no version {number}; there are {known}; {list} shows them",
+            list = named("module.list"),
         ),
     })
 }
@@ -38,14 +41,21 @@ pub(super) fn no_version(name: &str, number: u64, versions: &Versions) -> ErrorR
 /// There is no version to go back to.
 pub(super) fn no_rollback(name: &str, versions: &Versions) -> ErrorReply {
     let why = match versions.active() {
-        Some(active) => format!(
-            "no version that is kept was active before version {active} of the module `{name}`"
-        ),
+        Some(active) => {
+            let others = match versions.kept().len() {
+                1 => "",
+                _ => ", but for those that were rolled back from",
+            };
+            format!(
+                "there is no version to go back to: none that is kept was active before version {active} of the module `{name}`{others}"
+            )
+        }
         None => format!("no version of the module `{name}` is active, nor was one"),
     };
     let known = known(versions);
     not_found(format!(
-        "{why}; there are {known}; `module.activate` puts any of them in force"
+        "{why}; there are {known}; {activate} puts any of them in force",
+        activate = named("module.activate"),
     ))
 }
 
