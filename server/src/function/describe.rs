@@ -145,7 +145,13 @@ pub fn describe(
         check_filter(hook, max_key_bytes)?;
     }
     description.isolation = changes.isolation.unwrap_or(description.isolation);
-    description.grant = grant::settle(description.grant, changes.grant, max_key_bytes)?;
+    let asked = description.grant.take();
+    if let Some(granted) = changes.grant {
+        description
+            .warnings
+            .extend(grant::lacking(asked.as_ref(), granted));
+    }
+    description.grant = grant::settle(asked, changes.grant, max_key_bytes)?;
     warn(&mut description);
     description
         .procedures

@@ -143,6 +143,38 @@ pub(super) fn settle(
     Ok(granted.map(tidy))
 }
 
+/// What a module may miss that a push grants less than it asks for, or that asks for nothing: a sentence each.
+pub(super) fn lacking(asked: Option<&Grant>, pushed: &Grant) -> Vec<String> {
+    let is_none = pushed.read.is_empty() && pushed.write.is_empty();
+    let Some(asked) = asked else {
+        // Whoever says that it gets no key means that it uses none.
+        if is_none {
+            return Vec::new();
+        }
+        return vec![
+            "the module does not say which keys it uses, so nothing tells whether the grant has them; what it has not ends a call with `forbidden`".to_owned(),
+        ];
+    };
+    let missing = |access: &str, asked: &[Bytes], pushed: &[Bytes]| {
+        let (asked, pushed) = (Prefixes::new(asked), Prefixes::new(pushed));
+        let missing = asked
+            .0
+            .iter()
+            .filter(|it| !pushed.covers(it))
+            .map(|it| shown(it));
+        let missing: Vec<String> = missing.collect();
+        (!missing.is_empty()).then(|| {
+            let keys = missing.join(", ");
+            format!(
+                "the module asks to {access} all keys that begin with {keys}, and the grant has fewer; beyond it a call ends with `forbidden`"
+            )
+        })
+    };
+    let read = missing("read", &asked.read, &pushed.read);
+    let write = missing("write", &asked.write, &pushed.write);
+    read.into_iter().chain(write).collect()
+}
+
 /// The same grant in as few prefixes as it takes, in order.
 #[must_use]
 pub fn tidy(grant: &Grant) -> Grant {

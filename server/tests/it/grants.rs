@@ -268,6 +268,40 @@ fn a_module_that_asks_for_every_key_can_be_narrowed_and_another_grant_is_another
 }
 
 #[test]
+fn a_grant_of_less_than_is_asked_for_and_one_of_a_module_that_asks_for_nothing_are_warned_of() {
+    runtime().block_on(async {
+        let config = luge_server::config::Config {
+            max_instances: 16,
+            ..Default::default()
+        };
+        let mut talk = Talk::new(open_memory(&clock()), &config, clock()).await;
+        let mut warnings = async |push: Push| match talk.push(&push).await {
+            Ok(Reply::Module(module)) => module.warnings,
+            other => panic!("{other:?}"),
+        };
+        let asks = r#"{"grant": {"read": ["a:", "b:"], "write": ["a:"]}}"#;
+        let narrow = |read: &[&'static str], write: &[&'static str]| Push {
+            grant: grant(read, write),
+            ..Push::new("m", guest(&[asks]))
+        };
+        assert!(warnings(narrow(&["a:", "b:"], &["a:"])).await.is_empty());
+        assert_eq!(
+            warnings(narrow(&["a:", "b:1"], &[])).await,
+            [
+                "the module asks to read all keys that begin with \"b:\", and the grant has fewer; beyond it a call ends with `forbidden`",
+                "the module asks to write all keys that begin with \"a:\", and the grant has fewer; beyond it a call ends with `forbidden`",
+            ]
+        );
+        let silent = |read: &[&'static str]| Push {
+            grant: grant(read, &[]),
+            ..Push::new("m", guest(&[]))
+        };
+        assert!(warnings(silent(&[])).await.is_empty());
+        assert!(warnings(silent(&["a:"])).await[0].starts_with("the module does not say which keys it uses"));
+    });
+}
+
+#[test]
 fn what_was_granted_is_shown_before_the_push_after_it_and_in_the_list() {
     runtime().block_on(async {
         let config = luge_server::config::Config {

@@ -358,8 +358,8 @@ pub(crate) struct Push {
     #[arg(long, value_name = "NAME", requires = "changes")]
     pub(crate) hook: Option<String>,
     /// A prefix of keys that the module's functions may read, of those that it asks for; may be given more than
-    /// once. With any of --grant-read and --grant-write, nothing is granted but what they name [default: all
-    /// that it asks for, which is every key where it asks for none]
+    /// once; an empty one, '', is every key. With any of --grant-read and --grant-write, nothing is granted but
+    /// what they name [default: all that it asks for, which is every key where it asks for none]
     #[arg(long, value_name = "PREFIX")]
     pub(crate) grant_read: Vec<OsString>,
     /// The same for keys that they may write
