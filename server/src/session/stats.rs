@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use luge_protocol::{
-    Command, ErrorCode, FunctionReport, HookTime, ModuleDescription, Reply, StatsReply, Summary,
+    Command, ErrorCode, FunctionKind, FunctionReport, HookTime, ModuleDescription, Reply,
+    StatsReply, Summary,
 };
 
 use super::figures::FunctionFigures;
@@ -210,14 +211,21 @@ pub(super) fn told<S: Store, R: Runtime<S::Snapshot>>(
         let is_active = active.is_some_and(|active| active.context.version == it.version);
         report(it, is_active)
     });
-    let hooks = core.stats.hook_times().map(|(command, times)| HookTime {
-        command: command.to_owned(),
-        requests: times.count(),
-        added_ns: summary(&times),
-    });
+    let functions: Vec<FunctionReport> = functions.collect();
+    // Times are of all hooks together; to a module that had none in them they say nothing.
+    let is_concerned = name.is_none() || functions.iter().any(|it| it.kind == FunctionKind::Hook);
+    let times = is_concerned.then(|| core.stats.hook_times());
+    let hooks = times
+        .into_iter()
+        .flatten()
+        .map(|(command, times)| HookTime {
+            command: command.to_owned(),
+            requests: times.count(),
+            added_ns: summary(&times),
+        });
     let reply = StatsReply {
         counted_ms: core.uptime_ms(),
-        functions: functions.collect(),
+        functions,
         hooks: hooks.collect(),
         uncounted_calls: core.stats.uncounted(),
     };

@@ -105,6 +105,27 @@ fn a_version_is_counted_as_long_as_it_is_kept() {
 }
 
 #[test]
+fn the_time_that_hooks_added_is_told_of_modules_whose_hooks_ran() {
+    let plain = Push::new(
+        "plain",
+        r#"(module (memory (export "memory") 1) (func (export "run") (result i32) (i32.const 0)))"#,
+    );
+    check(
+        &[plain],
+        r#"
+        > module.push m one
+        …
+        > call plain.run
+        …
+        > module.stats m
+        m.after_call 1*: 1 calls; m.before_call 1*: 1 calls; call: 1 with hooks
+        > module.stats plain
+        plain.run 1*: 1 calls
+    "#,
+    );
+}
+
+#[test]
 fn functions_beyond_the_bound_are_counted_together_until_there_is_room() {
     check_with(
         &[guest("m")],

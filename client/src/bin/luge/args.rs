@@ -305,7 +305,8 @@ pub(crate) enum Module {
     },
     /// Print what was counted of functions, one a line: calls, errors, conflicts, times, fuel, memory
     ///
-    /// Since the server's start, for the versions that are kept. Below stands what hooks added to commands.
+    /// Since the server's start, for the versions that are kept. Below stands what hooks added to commands,
+    /// those of all modules together; for a module none of whose hooks ran, it is left out.
     Stats {
         /// The module [default: all of them]
         name: Option<String>,

@@ -32,7 +32,13 @@ pub(crate) fn lines(told: &StatsReply) -> Vec<String> {
         lines.extend(aligned_rows(&rows));
     }
     if !told.hooks.is_empty() {
-        let heading = ["COMMAND", "WITH HOOKS", "ADDED P50", "P99", "MAX"];
+        let heading = [
+            "COMMAND",
+            "WITH HOOKS OF ANY MODULE",
+            "ADDED P50",
+            "P99",
+            "MAX",
+        ];
         let rows = told.hooks.iter().map(hook_row);
         let rows: Vec<_> = [heading.map(str::to_owned)]
             .into_iter()
@@ -183,8 +189,8 @@ mod tests {
         let expected = [
             "FUNCTION       VERSION   CALLS  ERRORS              CONFLICTS  RETRIES  P50     P99     MAX     FUEL  MEMORY",
             "bank.transfer  2 active  10     rejected 1, trap 2  3          3        2.34µs  4.68µs  12.3ms  4100  1MiB",
-            "COMMAND  WITH HOOKS  ADDED P50  P99     MAX",
-            "set      7           640ns      1.28µs  12.3ms",
+            "COMMAND  WITH HOOKS OF ANY MODULE  ADDED P50  P99     MAX",
+            "set      7                         640ns      1.28µs  12.3ms",
         ];
         assert_eq!(lines(&told()), expected);
     }
