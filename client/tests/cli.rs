@@ -793,6 +793,13 @@ async fn what_functions_did_and_what_they_logged_is_printed() {
         "a\\u{1b}\\nb"
     );
     luge(address, ["logs", "--level", "error"]).await.prints("");
+    let nobodys = luge(address, ["logs", "n"]).await;
+    let note =
+        "note: no module `n`; there are m; `luge module push` (`module.push`) registers one\n";
+    assert_eq!(
+        (nobodys.code, nobodys.stdout.len(), &*nobodys.stderr),
+        (0, 0, note)
+    );
     let stats = luge(address, ["module", "stats", "m", "--json"])
         .await
         .json();
@@ -805,6 +812,63 @@ async fn what_functions_did_and_what_they_logged_is_printed() {
     );
     let unknown = luge(address, ["module", "stats", "n"]).await;
     unknown.fails("error: not_found: ");
+}
+
+/// An empty line came in place of the number.
+#[tokio::test]
+async fn what_a_hook_keeps_back_is_told() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    let hides = br#"(module
+        (import "luge_v1" "output_write" (func $write (param i32 i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "{\"hook\": \"hide\", \"phase\": \"request\", \"commands\": [\"get\"], \"prefix\": \"secret:\"}")
+        (func (export "metadata") (result i32) (call $write (i32.const 0) (i32.const 78)) (i32.const 0))
+        (func (export "hide") (result i32) (i32.const 3)))"#;
+    let options = luge_client::PushOptions::default();
+    client.module_push("hides", hides, options).await.unwrap();
+    let sum = luge(address, ["incr", "secret:n"]).await;
+    let told = String::from_utf8(sum.stdout).unwrap();
+    assert!(
+        told.starts_with("ok (version ")
+            && told.ends_with("); a hook of get keeps the number back\n"),
+        "{told}"
+    );
+    let document = luge(address, ["incr", "secret:n", "--json"]).await.json();
+    assert_eq!(document["number"], Value::Null);
+    let any = luge(address, ["watch"]).await;
+    any.fails("error: forbidden: a watch of every key can't tell values: some pass hooks of `get`");
+    assert!(any.stderr.contains("`--keys-only`"), "{}", any.stderr);
+    luge(address, ["watch", "secret:"])
+        .await
+        .fails("error: forbidden: a watch of keys that begin with `secret:` can't tell values");
+}
+
+#[tokio::test]
+async fn versions_that_differ_in_their_settings_alone_are_told_apart() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m.wat");
+    std::fs::write(&file, saying("one")).unwrap();
+    let file = file.to_str().unwrap();
+    luge(address, ["module", "push", "m", file]).await;
+    luge(address, ["module", "push", "m", file, "--fuel", "77777"]).await;
+    luge(address, ["module", "push", "n", file]).await;
+    let list = luge(address, ["module", "list"]).await;
+    let list = String::from_utf8(list.stdout).unwrap();
+    let column = |from_the_end| -> Vec<&str> {
+        let rows = list.lines().skip(1);
+        rows.map(|row| row.split_whitespace().rev().nth(from_the_end).unwrap())
+            .collect()
+    };
+    let (settings, hashes) = (column(0), column(1));
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{list}");
+    assert!(
+        settings[0] != settings[1] && settings[0] == settings[2],
+        "{list}"
+    );
 }
 
 #[tokio::test]
@@ -834,7 +898,7 @@ async fn a_backup_has_its_name_once_it_is_whole_and_replaces_nothing_unasked() {
     let nowhere = folder.path().join("none/copy");
     luge(address, ["backup", nowhere.to_str().unwrap()])
         .await
-        .fails("error: file: ");
+        .fails(&format!("error: file: {}: can't write ", nowhere.display()));
     let left = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 1, "only the copy");
 }

@@ -172,9 +172,12 @@ pub(super) fn long_prefix(bytes: usize, limit: usize) -> ErrorReply {
 
 /// Values below a prefix with hooks.
 pub(super) fn hooked_prefix(prefix: &[u8]) -> ErrorReply {
+    let keys = match prefix.is_empty() {
+        true => "every key".to_owned(),
+        false => format!("keys that begin with `{}`", prefix.escape_ascii()),
+    };
     let message = format!(
-        "values of keys that begin with `{}` pass hooks of `get`, and a watch can't call them; watch the keys only",
-        prefix.escape_ascii()
+        "a watch of {keys} can't tell values: some pass hooks of `get`, which it can't call; watch the keys only (`--keys-only`, `keys_only`), or another prefix"
     );
     ErrorReply::new(ErrorCode::Forbidden, message)
 }

@@ -163,7 +163,8 @@ pub(crate) enum Command {
     },
     /// Print what functions logged, one line each: time, level, call, function, text
     ///
-    /// The server keeps the latest lines, and escapes control characters in them. Columns stand between tabs.
+    /// The server keeps the latest lines in memory, up to max_guest_log_lines: a restart begins without any.
+    /// Control characters in them are escaped. Columns stand between tabs.
     Logs(Logs),
     /// Print changes as they are committed, one a line: sequence, change, key, value
     ///

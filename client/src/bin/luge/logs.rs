@@ -1,6 +1,6 @@
 //! `logs`: what functions logged.
 
-use luge_client::{Client, LogEntry, LogLine, LogOptions};
+use luge_client::{Client, Error, ErrorCode, LogEntry, LogLine, LogOptions};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -16,6 +16,9 @@ pub(crate) async fn print(
     arguments: Logs,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
+    if let Some(name) = &arguments.module {
+        note_unknown(client, name).await?;
+    }
     let mut log = client
         .logs(LogOptions {
             module: arguments.module,
@@ -37,6 +40,18 @@ pub(crate) async fn print(
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Says so where no module has this name. Its lines are printed all the same: it may have been removed since
+/// it logged them, and with `--follow` it may come.
+async fn note_unknown(client: &Client, name: &str) -> Result<(), Failure> {
+    match client.module_show(name).await {
+        Err(Error::Server(reply)) if reply.code() == ErrorCode::NotFound => {
+            eprintln!("note: {}", plain(&reply.1));
+            Ok(())
+        }
+        other => other.map(drop).map_err(Failure::from),
+    }
 }
 
 fn line(it: &LogLine) -> String {

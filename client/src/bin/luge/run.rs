@@ -160,10 +160,13 @@ async fn incr(
 ) -> Result<Outcome, Failure> {
     let sum = client.incr(key.into_encoded_bytes(), delta).await?;
     let document = json!({ "number": sum.number, "version": sum.version });
-    // A hook may keep the number back.
-    let line = sum
-        .number
-        .map_or_else(String::new, |number| number.to_string());
+    let line = match sum.number {
+        Some(number) => number.to_string(),
+        None => format!(
+            "ok (version {}); a hook of get keeps the number back",
+            sum.version
+        ),
+    };
     done(printer, &document, &line)
 }
 

@@ -85,7 +85,7 @@ pub(crate) async fn backup(
     let mut part = file.clone().into_os_string();
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
-    let written = match write(client, &part).await {
+    let written = match write(client, &file, &part).await {
         Ok(written) => written,
         Err(failure) => {
             let _ = std::fs::remove_file(&part);
@@ -100,8 +100,17 @@ pub(crate) async fn backup(
     done(printer, &json!({ "bytes": written }), &line)
 }
 
-async fn write(client: &Client, part: &Path) -> Result<u64, Failure> {
-    let failed = |error| file_failure(part, &error);
+/// Writes the part, which is to be the file.
+async fn write(client: &Client, whole: &Path, part: &Path) -> Result<u64, Failure> {
+    let failed = |error: io::Error| {
+        let name = part.file_name().unwrap_or_default();
+        let name = escape_for_line(name.as_encoded_bytes());
+        let message = format!(
+            "{}: can't write {name} in its folder: {error}",
+            whole.display()
+        );
+        Failure::local("file", message)
+    };
     let mut file = File::create_new(part).await.map_err(failed)?;
     let written = client.backup(&mut file).await?;
     file.sync_all().await.map_err(failed)?;
