@@ -695,15 +695,17 @@ async fn a_token_comes_from_a_flag_or_a_file_or_the_environment() {
     luge(address, ["call", "m.p", "--dry-run", "--token", &token])
         .await
         .fails("error: forbidden: a dry run of a `call` needs the role deploy");
-    let several = folder.path().join("several");
-    for text in ["a b", "", " \n", &"x".repeat(5000)] {
-        std::fs::write(&several, text).unwrap();
-        luge(address, ["ping", "--token-file", several.to_str().unwrap()])
+    let other = folder.path().join("other");
+    for (text, what) in [
+        ("a b", "the file has more than a token"),
+        ("", "the file is empty; it should have the token that"),
+        (" \n", "the file is empty"),
+        (&"x".repeat(5000), "the file has more than a token"),
+    ] {
+        std::fs::write(&other, text).unwrap();
+        luge(address, ["ping", "--token-file", other.to_str().unwrap()])
             .await
-            .fails(&format!(
-                "error: file: {}: a file with a token",
-                several.display()
-            ));
+            .fails(&format!("error: file: {}: {what}", other.display()));
     }
     luge(address, ["ping", "--token-file", "/nowhere"])
         .await
@@ -724,15 +726,34 @@ async fn without_a_server_the_error_says_where_and_how_to_start_one() {
 #[tokio::test]
 async fn wrong_usage_exits_2_and_says_what_is_wrong() {
     let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-    for arguments in [
-        ["set", "k", "v", "--ttl", "10"],
-        ["set", "k", "--if-version", "x", "v"],
-        ["module", "push", "m", "f", "--memory=16MB"],
+    let duration = "a duration is a whole number and a unit, and at least 1ms";
+    for (arguments, said) in [
+        (["set", "k", "v", "--ttl", "10"], duration),
+        (["set", "k", "v", "--ttl", "-1s"], duration),
+        (
+            ["set", "k", "--if-version", "x", "v"],
+            "a whole number from 0 to 18446744073709551615 stands here",
+        ),
+        (
+            ["module", "push", "m", "f", "--memory=16MB"],
+            "a size is a whole number",
+        ),
+        // What the environment has is no part of the usage.
+        (
+            ["set", "--json", "--durable", "--tls", "k"],
+            "Usage: luge set --json --durable --tls <KEY> <VALUE>",
+        ),
     ] {
         let run = luge(nobody, arguments).await;
         assert_eq!((run.code, run.stdout.len()), (2, 0), "{}", run.stderr);
         assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
+        assert!(run.stderr.contains(said), "{}", run.stderr);
     }
+    let mut command = program(nobody, ["ping"]);
+    command.env("LUGE_ADDR", "here:http");
+    let run = run(command, b"").await;
+    let said = "error: usage: LUGE_ADDR is `here:http`: `http` is not a port, which is a number up to 65535\n";
+    assert_eq!((run.code, &*run.stderr), (2, said));
 }
 
 #[tokio::test]

@@ -22,16 +22,9 @@ A value that begins with a hyphen stands behind `--`: luge set -- KEY -VALUE";
 #[derive(Debug, Parser)]
 #[command(name = "luge", version, after_help = AFTER_HELP, infer_long_args = false)]
 pub(crate) struct Arguments {
-    /// The server
-    #[arg(
-        long,
-        global = true,
-        env = "LUGE_ADDR",
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:5843",
-        value_parser = address
-    )]
-    pub(crate) addr: String,
+    /// The server [env: LUGE_ADDR] [default: 127.0.0.1:5843]
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = address)]
+    pub(crate) addr: Option<String>,
     /// The token that proves who you are, as `luge-server token add` printed it [env: LUGE_TOKEN]
     ///
     /// Others on this machine may see the arguments of a program: better in the environment, or in a
@@ -41,13 +34,8 @@ pub(crate) struct Arguments {
     /// The file that has the token, in place of --token [env: LUGE_TOKEN_FILE]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
-    /// Connect by TLS, to a server whose certificate this system trusts
-    #[arg(
-        long,
-        global = true,
-        env = "LUGE_TLS",
-        value_parser = clap::builder::FalseyValueParser::new()
-    )]
+    /// Connect by TLS, to a server whose certificate this system trusts [env: LUGE_TLS]
+    #[arg(long, global = true)]
     pub(crate) tls: bool,
     /// Connect by TLS, and trust the certificates in this file alone, in PEM form [env: LUGE_TLS_CA]
     #[arg(long, global = true, value_name = "FILE")]
@@ -116,7 +104,12 @@ pub(crate) enum Command {
         /// The key, as it is
         key: OsString,
         /// What to add
-        #[arg(default_value_t = 1, allow_negative_numbers = true, value_name = "N")]
+        #[arg(
+            default_value_t = 1,
+            allow_negative_numbers = true,
+            value_name = "N",
+            value_parser = units::whole::<i64>
+        )]
         delta: i64,
     },
     /// Print how long a key will live, such as 9500ms, or `never`; an absent key exits 1
@@ -129,7 +122,7 @@ pub(crate) enum Command {
         /// The key, as it is
         key: OsString,
         /// Such as 300ms, 10s, 5m, 2h, 1d
-        #[arg(value_parser = units::duration, value_name = "TIME")]
+        #[arg(value_parser = units::duration, value_name = "TIME", allow_hyphen_values = true)]
         ttl: Duration,
     },
     /// Take a key's time to live away; exits 1 if it has none
@@ -158,7 +151,7 @@ pub(crate) enum Command {
     /// End a call that `ps` shows: it is answered `killed`, and nothing of it is written
     Kill {
         /// Its id
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = units::whole::<u64>)]
         call: u64,
     },
     /// Print what functions logged, one line each: time, level, call, function, text
@@ -192,7 +185,13 @@ pub(crate) struct Set {
     #[arg(allow_negative_numbers = true)]
     pub(crate) value: OsString,
     /// When the key expires: 300ms, 10s, 5m, 2h, 1d [default: never]
-    #[arg(long, value_parser = units::duration, value_name = "TIME", conflicts_with = "keep_ttl")]
+    #[arg(
+        long,
+        value_parser = units::duration,
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        conflicts_with = "keep_ttl"
+    )]
     pub(crate) ttl: Option<Duration>,
     /// Keep the expiry that the key has
     #[arg(long)]
@@ -201,7 +200,7 @@ pub(crate) struct Set {
     #[arg(long, conflicts_with = "if_version")]
     pub(crate) if_absent: bool,
     /// Only if the key has this version (0: is absent), else `precondition_failed`
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::whole::<u64>)]
     pub(crate) if_version: Option<u64>,
 }
 
@@ -211,7 +210,7 @@ pub(crate) struct Scan {
     #[arg(default_value = "", hide_default_value = true)]
     pub(crate) prefix: OsString,
     /// The most entries to print; 0 for all. Standard error tells when there are more
-    #[arg(long, default_value_t = 1000, value_name = "N")]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = units::whole::<usize>)]
     pub(crate) limit: usize,
     /// Print the keys alone
     #[arg(long)]
@@ -230,10 +229,10 @@ pub(crate) struct Watch {
     #[arg(long)]
     pub(crate) keys_only: bool,
     /// Begin with the changes of this commit, as far as the server still has them [default: from now on]
-    #[arg(long, value_name = "SEQUENCE")]
+    #[arg(long, value_name = "SEQUENCE", value_parser = units::whole::<u64>)]
     pub(crate) from: Option<u64>,
     /// End after so many changes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::whole::<u64>)]
     pub(crate) count: Option<u64>,
 }
 
@@ -289,6 +288,7 @@ pub(crate) enum Module {
     Activate {
         name: String,
         /// Its number, as `module list` has it
+        #[arg(value_parser = units::whole::<u64>)]
         version: u64,
     },
     /// Put the version in force that was active before this one
@@ -302,6 +302,7 @@ pub(crate) enum Module {
     Show {
         name: String,
         /// Its number [default: the active one; the newest where none is]
+        #[arg(value_parser = units::whole::<u64>)]
         version: Option<u64>,
     },
     /// Print what was counted of functions, one a line: calls, errors, conflicts, times, fuel, memory
@@ -327,19 +328,19 @@ pub(crate) struct Push {
     #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
     pub(crate) config: Vec<(String, String)>,
     /// Fuel of each attempt of a call
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::whole::<u64>)]
     pub(crate) fuel: Option<u64>,
     /// Linear memory: 16MiB, 64KiB, or bytes
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     pub(crate) memory: Option<u64>,
     /// Time running of each attempt of a call, such as 50ms
-    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
     pub(crate) cpu: Option<Duration>,
     /// Wall clock of a call, all attempts together, such as 1s
-    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::duration, allow_hyphen_values = true)]
     pub(crate) deadline: Option<Duration>,
     /// Requests that run the module's functions at once; others wait
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = units::whole::<u64>)]
     pub(crate) running_calls: Option<u64>,
     /// The prefix of keys that the module's hooks run for, all of them unless --hook names one, in
     /// place of their own
@@ -350,6 +351,7 @@ pub(crate) struct Push {
         long,
         allow_negative_numbers = true,
         value_name = "N",
+        value_parser = units::whole::<i32>,
         group = "changes"
     )]
     pub(crate) order: Option<i32>,
@@ -438,13 +440,16 @@ impl From<Rule> for OnFailure {
 }
 
 /// A host without a port gets the default one.
-fn address(text: &str) -> Result<String, String> {
+pub(crate) fn address(text: &str) -> Result<String, String> {
     let has_port = match text.rsplit_once(':') {
         None => false,
         Some((host, _)) if text.ends_with(']') => host.is_empty(),
         Some((_, port)) => {
             if port.parse::<u16>().is_err() {
-                return Err(format!("`{port}` is not a port"));
+                return Err(format!(
+                    "`{port}` is not a port, which is a number up to {}",
+                    u16::MAX
+                ));
             }
             true
         }
@@ -531,7 +536,7 @@ mod tests {
     fn options_of_the_program_may_stand_behind_the_command() {
         let arguments = parse("get k --json --addr other:1").unwrap();
         assert!(arguments.json && !arguments.durable);
-        assert_eq!(arguments.addr, "other:1");
+        assert_eq!(arguments.addr.as_deref(), Some("other:1"));
         assert!(parse("set k v --durable").unwrap().durable);
     }
 

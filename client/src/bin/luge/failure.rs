@@ -49,7 +49,10 @@ impl Failure {
         }
         // There is nobody left to tell that standard error failed.
         let _ = io::stderr().write_all(self.text().as_bytes());
-        ExitCode::FAILURE
+        match self {
+            Self::Local { code: "usage", .. } => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
     }
 
     fn text(&self) -> String {

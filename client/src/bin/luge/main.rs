@@ -54,7 +54,8 @@ async fn main() -> ExitCode {
 async fn execute(arguments: Arguments) -> Result<Outcome, Failure> {
     let mut printer = Printer::to_stdout(arguments.json);
     let builder = access::builder(&arguments)?;
-    let client = builder.name("luge").connect(&arguments.addr).await?;
+    let address = access::server(&arguments)?;
+    let client = builder.name("luge").connect(&address).await?;
     let client = match arguments.durable {
         true => client.durable(),
         false => client,

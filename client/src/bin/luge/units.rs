@@ -1,5 +1,7 @@
-//! Durations and sizes as people write them.
+//! Numbers, durations and sizes as people write them.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The units of durations with their milliseconds, the largest first.
@@ -19,13 +21,35 @@ const SIZES: [(&str, u64); 4] = [
     ("B", 1),
 ];
 
+/// A type of whole numbers, which has bounds.
+pub(crate) trait Whole: FromStr + Display {
+    const MIN: Self;
+    const MAX: Self;
+}
+
+macro_rules! whole {
+    ($($number:ty),*) => {
+        $(impl Whole for $number {
+            const MIN: Self = Self::MIN;
+            const MAX: Self = Self::MAX;
+        })*
+    };
+}
+
+whole!(i32, i64, u64, usize);
+
+/// Reads a whole number.
+pub(crate) fn whole<N: Whole>(text: &str) -> Result<N, String> {
+    let wrong = |_| format!("a whole number from {} to {} stands here", N::MIN, N::MAX);
+    text.parse().map_err(wrong)
+}
+
 /// Reads `300ms`, `10s`, `5m`, `2h`, `1d`; at least 1ms.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let form = "a duration is a whole number and a unit: 300ms, 10s, 5m, 2h, 1d";
+    let form = "a duration is a whole number and a unit, and at least 1ms: 300ms, 10s, 5m, 2h, 1d";
     match product(text, &TIMES) {
-        Some(0) => Err("a duration is at least 1ms".to_owned()),
-        Some(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        None => Err(form.to_owned()),
+        Some(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
+        _ => Err(form.to_owned()),
     }
 }
 
@@ -91,6 +115,16 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_is_none_is_told_the_bounds() {
+        assert_eq!(whole::<u64>("7"), Ok(7));
+        assert_eq!(whole::<i32>("-7"), Ok(-7));
+        let told = "a whole number from -2147483648 to 2147483647 stands here".to_owned();
+        for text in ["", "abc", "1.5", "99999999999"] {
+            assert_eq!(whole::<i32>(text), Err(told.clone()));
+        }
+    }
 
     #[test]
     fn durations_have_a_whole_number_and_a_unit() {
