@@ -57,7 +57,11 @@ pub(crate) fn run(command: &TokenCommand) -> Result<(), String> {
         }
         TokenCommand::List { .. } => {
             let mut text = String::new();
-            for token in file.tokens().map_err(told)? {
+            let tokens = file.tokens().map_err(told)?;
+            if tokens.is_empty() {
+                eprintln!("{}", without_tokens(&file));
+            }
+            for token in tokens {
                 writeln!(text, "{:6}  {}", token.role.name(), token.name)
                     .expect("a String takes the text");
             }
@@ -66,7 +70,23 @@ pub(crate) fn run(command: &TokenCommand) -> Result<(), String> {
         TokenCommand::Remove { name, .. } => {
             file.remove(name).map_err(told)?;
             eprintln!("{name} is not in {path} any more; a running server notices at SIGHUP");
+            if file.tokens().map_err(told)?.is_empty() {
+                eprintln!("{}", without_tokens(&file));
+            }
             Ok(())
         }
+    }
+}
+
+/// What it means that there are none.
+fn without_tokens(file: &TokensFile) -> String {
+    let path = file.path().display();
+    match file.path().exists() {
+        true => format!(
+            "warning: {path} has no tokens: a server with it serves nobody; add one, or delete the file and restart the server, which is open then to whoever reaches it"
+        ),
+        false => format!(
+            "note: there is no {path}: a server of these settings is open to whoever reaches it; --data or --tokens-file names another one"
+        ),
     }
 }

@@ -127,6 +127,44 @@ async fn a_running_server_takes_changed_tokens_over_at_sighup() {
         .refuses(&["anna", "data.tokens"]);
 }
 
+/// Whoever removed the last one was not told that nobody could do anything any more.
+#[tokio::test]
+async fn without_the_last_token_nobody_is_served_and_the_program_says_so() {
+    let place = Place::new();
+    let none = place.token(["list"]);
+    let note = "is open to whoever reaches it";
+    assert!(none.stderr.contains("data.tokens") && none.stderr.contains(note));
+    place.add("ben", "data");
+    let anna = place.add("anna", "data");
+    let server = place.serve();
+    let warning = "has no tokens: a server with it serves nobody; add one, or delete the file";
+    let removed = place.token(["remove", "ben"]);
+    assert!(!removed.stderr.contains(warning), "{}", removed.stderr);
+    let removed = place.token(["remove", "anna"]);
+    assert!(removed.stderr.contains(warning), "{}", removed.stderr);
+    let listed = place.token(["list"]);
+    assert!(listed.stderr.contains(warning), "{}", listed.stderr);
+    assert!(server.reload().contains("nobody may do anything"));
+    let unauthenticated = Some(ErrorCode::Unauthenticated);
+    for builder in [with_token(&anna), Client::builder()] {
+        assert_eq!(refusal(&server, builder).await, unauthenticated);
+    }
+}
+
+/// It said `reloaded` also where there was nothing to reload.
+#[test]
+fn what_was_taken_over_at_sighup_is_told() {
+    let place = Place::new();
+    let server = place.serve();
+    let nothing = "reloaded: nothing; a change of settings needs a restart";
+    assert!(server.reload().contains(nothing));
+    place.add("anna", "data");
+    let tokens = "reloaded: tokens; a change of settings needs a restart";
+    assert!(server.reload().contains(tokens));
+    fs::write(place.file(), "garbled").unwrap();
+    assert!(server.reload().contains(nothing));
+}
+
 #[tokio::test]
 async fn a_connection_that_only_watches_ends_with_its_token() {
     let place = Place::new();
