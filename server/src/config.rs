@@ -484,19 +484,25 @@ fn merge<P: Provider>(
     Ok(figment)
 }
 
-/// Refuses a key that no setting has, and names the nearest.
+/// How alike names must be for one to be meant by the other, from 0 to 1.
+const MIN_LIKENESS: f64 = 0.8;
+
+/// Refuses a key that no setting has, and names the nearest, if one is near.
 fn check_key(key: &str, place: &str) -> Result<(), ConfigError> {
     if Config::FIELDS.iter().any(|field| field.name == key) {
         return Ok(());
     }
     // This measure gives weight to a common beginning, as abbreviations have.
-    let likeness = |field: &Field| strsim::jaro_winkler(field.name, key);
     let nearest = Config::FIELDS
         .iter()
-        .max_by(|left, right| likeness(left).total_cmp(&likeness(right)))
-        .map_or("", |field| field.name);
+        .map(|field| (strsim::jaro_winkler(field.name, key), field.name))
+        .filter(|(likeness, _)| *likeness >= MIN_LIKENESS)
+        .max_by(|left, right| left.0.total_cmp(&right.0));
+    let nearest = nearest.map_or(String::new(), |(_, name)| {
+        format!("the nearest is `{name}`, and ")
+    });
     Err(ConfigError(format!(
-        "unknown configuration key `{key}` in {place}; the nearest is `{nearest}`, and `luge-server config` lists them all"
+        "unknown configuration key `{key}` in {place}; {nearest}`luge-server config` lists them all"
     )))
 }
 

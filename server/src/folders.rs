@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use luge_server::store::embedded;
+use luge_server::store::embedded::{self, FolderError};
 
 use crate::show;
 
@@ -11,7 +11,13 @@ use crate::show;
 /// # Errors
 /// What is not as it should be, in one sentence.
 pub(crate) fn check(folder: &Path) -> Result<(), String> {
-    let found = embedded::check(folder).map_err(|error| error.to_string())?;
+    let found = embedded::check(folder).map_err(|error| match error {
+        FolderError::Locked(folder) => format!(
+            "the data folder {} is in use by a server; stop it, or check what a backup of it is restored to",
+            folder.display()
+        ),
+        other => other.to_string(),
+    })?;
     let base = match found.base {
         Some((start, rows)) => format!("of commit {start}, {rows} rows"),
         None => "none".to_owned(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use luge_server::config::{Config, ConfigError, LogFormat};
 use luge_server::net::Stopper;
@@ -90,8 +91,8 @@ struct SettingFlags {
     /// What is logged, such as `info` or `luge_server=debug`.
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// A TOML file with settings.
-    #[arg(long, value_name = "FILE", env = "LUGE_CONFIG")]
+    /// A TOML file with settings [env: LUGE_CONFIG].
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Any other setting; `luge-server config` lists them all.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_setting)]
@@ -119,8 +120,23 @@ impl SettingFlags {
         if self.no_auth {
             flags.push(("no_auth".to_owned(), "true".to_owned()));
         }
-        Config::load(self.config.as_deref(), &flags)
+        let variable = || std::env::var_os("LUGE_CONFIG").filter(|file| !file.is_empty());
+        let file = self
+            .config
+            .clone()
+            .or_else(|| variable().map(PathBuf::from));
+        Config::load(file.as_deref(), &flags)
     }
+}
+
+/// Settings stand behind the command; where they stand before it, that is told.
+fn with_order(mut error: clap::Error) -> clap::Error {
+    if error.get(ContextKind::InvalidSubcommand).is_some() {
+        let tip = "settings stand behind the command, as in `luge-server token add NAME --role ROLE --data FOLDER`";
+        let tip = ContextValue::StyledStrs(vec![tip.to_owned().into()]);
+        error.insert(ContextKind::Suggested, tip);
+    }
+    error
 }
 
 /// A value that is text whatever it looks like.
@@ -138,7 +154,7 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 fn main() -> ExitCode {
     #[cfg(feature = "seeded-bugs")]
     seed_bug();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| with_order(error).exit());
     let done = match &arguments.command {
         None => serve(&arguments.settings),
         Some(Command::Serve(settings)) => serve(settings),

@@ -14,7 +14,7 @@ use crate::command::CommandLimits;
 use crate::config::{Config, DurabilitySetting};
 use crate::function::{CallLimits, Ceilings, LogBounds, Seed, VersionBounds};
 use crate::metrics::ServerPages;
-use crate::net::{self, BindError, NetOptions, Stopper, Tls, TlsError};
+use crate::net::{self, BindError, NetOptions, Purpose, Stopper, Tls, TlsError};
 use crate::reload::{self, Reloader};
 use crate::session::{Authority, Core, LoadError, Settings, Surroundings, load_modules, sweep};
 use crate::store::embedded::disk::{Disk, RealDisk};
@@ -101,10 +101,11 @@ impl Server {
         let is_guarded = matches!(authority, Authority::Tokens(_));
         let tls = load_tls(config)?.map(Arc::new);
         // The address before the folder: a second server on it should not touch that.
-        let listener = net::bind(&config.listen, is_guarded || config.no_auth).await?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| BindError::Unresolved(config.listen.clone(), error))?;
+        let may_be_reached = is_guarded || config.no_auth;
+        let listener = net::bind(&config.listen, Purpose::Clients, may_be_reached).await?;
+        let address = listener.local_addr().map_err(|error| {
+            BindError::Unresolved(config.listen.clone(), Purpose::Clients, error)
+        })?;
         // Before the folder, too: a start that takes long is told there.
         let metrics = MetricsPort::open(config, is_guarded).await?;
         let core = Arc::new(open_core(config, compilers, disk)?);
@@ -190,14 +191,11 @@ impl MetricsPort {
         if config.metrics.is_empty() {
             return Ok(None);
         }
-        let bound = net::bind(&config.metrics, is_guarded || config.no_auth).await;
-        let listener = bound.map_err(|error| match error {
-            BindError::Open(address) => BindError::OpenMetrics(address),
-            other => other,
+        let may_be_reached = is_guarded || config.no_auth;
+        let listener = net::bind(&config.metrics, Purpose::Metrics, may_be_reached).await?;
+        let address = listener.local_addr().map_err(|error| {
+            BindError::Unresolved(config.metrics.clone(), Purpose::Metrics, error)
         })?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| BindError::Unresolved(config.metrics.clone(), error))?;
         let pages = Arc::new(ServerPages::default());
         let task = tokio::spawn(net::serve_pages(listener, Arc::clone(&pages) as _));
         Ok(Some(Self {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
-use crate::net::{self, Stopper};
+use crate::net::{self, Purpose, Stopper};
 use crate::server::{self, Server, ServerError, SystemClock, stopper};
 use crate::session::Core;
 use crate::store::MemoryStore;
@@ -92,7 +92,7 @@ pub async fn start_compiling_in(
 pub async fn start_in_memory() -> TestServer {
     start_thread(async |told, stopping| {
         let config = Config::default();
-        let listener = net::bind("127.0.0.1:0", config.no_auth).await?;
+        let listener = net::bind("127.0.0.1:0", Purpose::Clients, config.no_auth).await?;
         let address = listener.local_addr().expect("a bound socket");
         let ceilings = server::ceilings(&config);
         let runtime = WasmRuntime::new(&server::engine_options(&config, &ceilings))?;

@@ -1,5 +1,6 @@
 //! The listener: accepts connections up to their bound, and stops in order.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,22 +31,50 @@ const MAX_REFUSALS: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Others could reach it, and nobody would have to say who they are.
-    #[error("{0} can be reached from other machines, and there are no tokens: whoever reaches it could read, write and deploy; make a token with `luge-server token add NAME --role admin`, or pass --no-auth if the network is yours alone; 127.0.0.1:{port} is served without either", port = luge_protocol::DEFAULT_PORT)]
+    #[error("{0} can be reached from other machines, and there are no tokens: whoever reaches it could read, write and deploy; make a token with `luge-server token add NAME --role admin`, or pass --no-auth if the network is yours alone; 127.0.0.1:{port} is served without either", port = .0.port())]
     Open(SocketAddr),
     /// Others could reach the metrics, and nobody would have to say who they are.
     #[error(
-        "{0} can be reached from other machines, and whoever reaches it could read the metrics, which name modules and functions; choose 127.0.0.1, make tokens for the server, or pass --no-auth if the network is yours alone"
+        "{0} can be reached from other machines, and whoever reaches it could read the metrics, which name modules and functions; choose 127.0.0.1:{port}, make tokens for the server, or pass --no-auth if the network is yours alone", port = .0.port()
     )]
     OpenMetrics(SocketAddr),
     /// Somebody has it.
-    #[error("{0} is in use by another program; stop it, or choose another address with --listen")]
-    InUse(SocketAddr),
+    #[error("{0} is in use by another program; stop it, or choose another address with --{1}")]
+    InUse(SocketAddr, Purpose),
     /// It is no address.
-    #[error("can't resolve the address `{0}`: {1}; it should be host:port, such as 127.0.0.1:{port}", port = luge_protocol::DEFAULT_PORT)]
-    Unresolved(String, io::Error),
+    #[error("can't resolve the address `{0}` of --{1}: {2}; it should be a host and a port, such as 127.0.0.1:{port}", port = .1.usual_port())]
+    Unresolved(String, Purpose, io::Error),
     /// The operating system refused.
     #[error("can't listen on {0}: {1}")]
     Io(SocketAddr, io::Error),
+}
+
+/// What an address is for; shown as the setting that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Clients connect there.
+    Clients,
+    /// Metrics are told there.
+    Metrics,
+}
+
+impl Purpose {
+    /// The port that is an example.
+    fn usual_port(self) -> u16 {
+        match self {
+            Self::Clients => luge_protocol::DEFAULT_PORT,
+            Self::Metrics => 9843,
+        }
+    }
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Clients => "listen",
+            Self::Metrics => "metrics",
+        })
+    }
 }
 
 /// Tells a server to stop. Dropping it tells so, too.
@@ -75,8 +104,12 @@ impl Drop for Stopper {
 ///
 /// # Errors
 /// It is not served, and why.
-pub async fn bind(address: &str, may_be_reached: bool) -> Result<TcpListener, BindError> {
-    let unresolved = |error| BindError::Unresolved(address.to_owned(), error);
+pub async fn bind(
+    address: &str,
+    purpose: Purpose,
+    may_be_reached: bool,
+) -> Result<TcpListener, BindError> {
+    let unresolved = |error| BindError::Unresolved(address.to_owned(), purpose, error);
     let mut resolved = tokio::net::lookup_host(address).await.map_err(unresolved)?;
     let address = resolved.next().ok_or_else(|| {
         unresolved(io::Error::new(
@@ -85,12 +118,15 @@ pub async fn bind(address: &str, may_be_reached: bool) -> Result<TcpListener, Bi
         ))
     })?;
     if !address.ip().is_loopback() && !may_be_reached {
-        return Err(BindError::Open(address));
+        return Err(match purpose {
+            Purpose::Clients => BindError::Open(address),
+            Purpose::Metrics => BindError::OpenMetrics(address),
+        });
     }
     TcpListener::bind(address)
         .await
         .map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => BindError::InUse(address),
+            io::ErrorKind::AddrInUse => BindError::InUse(address, purpose),
             _ => BindError::Io(address, error),
         })
 }

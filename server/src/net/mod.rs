@@ -12,7 +12,7 @@ mod tls;
 use std::time::Duration;
 
 pub use http::{Pages, serve_pages};
-pub use listener::{BindError, Stopper, bind, serve};
+pub use listener::{BindError, Purpose, Stopper, bind, serve};
 pub use tls::{Tls, TlsError};
 
 /// The bounds of connections.

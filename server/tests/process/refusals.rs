@@ -85,6 +85,9 @@ fn an_address_that_others_can_reach_is_refused_and_the_reason_told() {
     let mut command = program(["serve", "--listen", "0.0.0.0:0"]);
     command.arg("--data").arg(folder.path());
     run(command).refuses(&["0.0.0.0:0", "luge-server token add", "--no-auth"]);
+    let mut command = program(["serve", "--listen", "0.0.0.0:7999"]);
+    command.arg("--data").arg(folder.path());
+    run(command).refuses(&["0.0.0.0:7999", "127.0.0.1:7999 is served without either"]);
 }
 
 #[test]
@@ -93,8 +96,46 @@ fn an_address_that_is_none_is_named() {
     for address in ["nonsense", "127.0.0.1:http", "127.0.0.1:99999"] {
         let mut command = program(["serve", "--listen", address]);
         command.arg("--data").arg(folder.path());
-        run(command).refuses(&[address]);
+        run(command).refuses(&[address, "of --listen", "such as 127.0.0.1:5843"]);
     }
+    let mut command = program(["serve", "--listen", "127.0.0.1:0", "--metrics", "nonsense"]);
+    command.arg("--data").arg(folder.path());
+    run(command).refuses(&["nonsense", "of --metrics", "such as 127.0.0.1:9843"]);
+}
+
+#[test]
+fn a_port_in_use_for_metrics_is_told_with_the_setting_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let mut command = program(["serve", "--listen", "127.0.0.1:0", "--metrics", &address]);
+    command.arg("--data").arg(folder.path());
+    run(command).refuses(&[&address, "in use", "--metrics"]);
+}
+
+#[test]
+fn settings_before_a_command_are_refused_and_their_place_is_told() {
+    let ended = run(program(["--data", "x", "token", "add", "anna"]));
+    assert_eq!(ended.code, Some(2));
+    let tip = "tip: settings stand behind the command, as in `luge-server token add NAME --role ROLE --data FOLDER`";
+    assert!(ended.stderr.contains(tip), "{}", ended.stderr);
+    let ended = run(program(["--data", "x", "--data", "y"]));
+    assert!(!ended.stderr.contains("tip:"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_check_of_a_folder_that_a_server_has_open_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path());
+    let path = folder.path().to_str().unwrap();
+    let ended = run(program(["check", path]));
+    ended.refuses(&[
+        path,
+        "in use by a server",
+        "stop it, or check what a backup",
+    ]);
+    assert!(!ended.stderr.contains("--data"), "{}", ended.stderr);
+    server.stop("-TERM");
 }
 
 #[test]
@@ -106,6 +147,10 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_one() {
     let mut command = program(["config"]);
     command.env("LUGE_MAX_CONECTIONS", "5");
     run(command).refuses(&[&named[..], &["LUGE_"]].concat());
+
+    let strange = run(program(["config", "--set", "nope=1"]));
+    strange.refuses(&["`nope`", "the flags", "`luge-server config` lists them all"]);
+    assert!(!strange.stderr.contains("nearest"), "{}", strange.stderr);
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("luge.toml");
