@@ -7,12 +7,13 @@
 # kept in ~/.cache/luge. --install fetches the packages with apt-get where neither is there.
 #
 #   LUGE_WASM_TOOLCHAIN=rustup|debian   takes one of the two, instead of the first that is there
+#   LUGE_GUESTS=FOLDER                  builds another workspace of guests than udfs/examples, such as benches/functions
 #   CARGO_TARGET_DIR                    where intermediate files go
 set -eu
 
 target=wasm32-unknown-unknown
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
-examples=$root/examples
+examples=${LUGE_GUESTS:-$root/examples}
 debian_rustc=/usr/bin/rustc
 packages='rustc-web rust-web-src lld-22'
 # Guests see this much stack, below everything else in memory, so that an overflow traps; the default of 1 MiB
