@@ -1,9 +1,12 @@
 //! What the benchmarks share: a core without sockets, a guest, and requests as bytes.
 //!
 //! And what the programs that hunt for bugs are made of: [`histories`] checks what clients of a
-//! running server saw, [`torture`] what a killed server kept.
+//! running server saw, [`torture`] what a killed server kept. [`load`] is the load generator, and [`compare`] has it
+//! drive Luge and its peers.
 
+pub mod compare;
 pub mod histories;
+pub mod load;
 pub mod pipeline;
 pub mod process;
 pub mod random;

@@ -1,0 +1,13 @@
+//! Luge and its peers, side by side in one run.
+//!
+//! [`system`] starts servers and writes their requests, [`workload`] says what is asked, [`series`] measures in turns,
+//! [`figures`] reduces that to medians and ratios, [`target`] holds them against what is aimed at, and [`report`] tells it.
+
+pub mod figures;
+pub mod report;
+pub mod request;
+pub mod series;
+pub mod server;
+pub mod system;
+pub mod target;
+pub mod workload;

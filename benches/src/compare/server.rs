@@ -1,0 +1,151 @@
+//! A server's process: started in a folder of its own, watched through `/proc`, and ended.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::load::client::{Client, Dialect};
+
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a server may go on with what it put off, before the next one has its turn.
+const MAX_SETTLE: Duration = Duration::from_secs(3);
+
+/// A process, which is killed when it is dropped.
+pub struct Server {
+    /// What it is called in the tables.
+    pub process: &'static str,
+    /// Where it listens.
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a program, and waits until it takes connections. What it says goes to `output` in the folder.
+    ///
+    /// # Errors
+    /// It ends, or does not listen in time.
+    pub fn start(
+        process: &'static str,
+        mut command: Command,
+        address: SocketAddr,
+        folder: &Path,
+        dialect: &Dialect,
+    ) -> Result<Self, String> {
+        let cannot = |error| format!("can't start {process}: {error}");
+        let output = fs::File::create(folder.join("output")).map_err(cannot)?;
+        let errors = output.try_clone().map_err(cannot)?;
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let child = command.spawn().map_err(cannot)?;
+        let mut server = Self {
+            process,
+            address,
+            child,
+        };
+        let end = Instant::now() + PATIENCE;
+        while let Err(error) = Client::connect(dialect, address) {
+            let has_ended = server.child.try_wait().is_ok_and(|it| it.is_some());
+            if has_ended || Instant::now() > end {
+                let said = fs::read_to_string(folder.join("output")).unwrap_or_default();
+                return Err(format!("{process} does not answer: {error}\n{said}"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(server)
+    }
+
+    /// The processor time that all its threads have had, and its children that have ended.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn cpu(&self) -> Result<Duration, String> {
+        let stat = self.proc("stat")?;
+        let ticks = cpu_ticks(&stat).ok_or_else(|| format!("no processor time in {stat:?}"))?;
+        let each = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+        Ok(Duration::from_nanos(ticks * each))
+    }
+
+    /// The most memory that it has had, in bytes.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn peak_memory(&self) -> Result<u64, String> {
+        let status = self.proc("status")?;
+        peak_memory(&status).ok_or_else(|| format!("no peak of memory in {status:?}"))
+    }
+
+    /// Waits until it does nothing, so that what it put off is not at the cost of the next one.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn settle(&self) -> Result<(), String> {
+        let end = Instant::now() + MAX_SETTLE;
+        let step = Duration::from_millis(50);
+        let mut before = self.cpu()?;
+        while Instant::now() < end {
+            std::thread::sleep(step);
+            let now = self.cpu()?;
+            if now.saturating_sub(before) <= step / 5 {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    fn proc(&self, file: &str) -> Result<String, String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(&path)
+            .map_err(|error| format!("{} is gone: {path}: {error}", self.process))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// User and system time, its own and that of its children that have ended.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    // The name, in parentheses, may have spaces; the state follows it, and is the third field of all.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let numbers: Vec<&str> = fields.split(' ').collect();
+    numbers
+        .get(11..15)?
+        .iter()
+        .map(|it| it.parse::<u64>().ok())
+        .sum()
+}
+
+fn peak_memory(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 100 20 3 1 15 16 17";
+        assert_eq!(cpu_ticks(stat), Some(124));
+        assert_eq!(cpu_ticks("7 (short) S 1"), None);
+    }
+
+    #[test]
+    fn the_peak_of_memory_is_in_bytes() {
+        assert_eq!(
+            peak_memory("Name:\tx\nVmHWM:\t    12 kB\nVmRSS:\t 3 kB\n"),
+            Some(12 << 10)
+        );
+        assert_eq!(peak_memory("Name:\tx\n"), None);
+    }
+}

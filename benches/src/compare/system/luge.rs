@@ -1,0 +1,230 @@
+//! Luge: frames of MessagePack.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use luge_protocol::{Command as Request, Hello, HookOverride, Isolation, ModulePush};
+
+use super::Level;
+use crate::compare::request::{Argument, Ask, Place};
+use crate::load::answer;
+use crate::load::client::Dialect;
+use crate::load::template::{KEY_DIGITS, Template};
+use crate::load::wire::Wire;
+
+/// Built from `functions/workloads` by `LUGE_GUESTS=benches/functions udfs/build.sh`.
+const FUNCTIONS: &[u8] = include_bytes!("../../../functions/built/workloads.wasm");
+
+pub(super) fn command(program: &Path, address: SocketAddr, level: Level, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args([
+        "serve",
+        "--listen",
+        &address.to_string(),
+        "--durability",
+        level.name(),
+    ]);
+    command.arg("--data").arg(folder.join("data"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("LUGE_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+pub(super) fn dialect() -> Dialect {
+    let hello = Hello {
+        versions: vec![1],
+        client: Some("luge-bench".into()),
+        credentials: None,
+    };
+    Dialect {
+        wire: Wire::Luge,
+        banner: 0,
+        hello: frame(&request(Request::Hello(hello))).bytes,
+    }
+}
+
+/// Data is loaded by a module of its own: a module whose calls run long, as those do, is put behind others for a while,
+/// and that is not what is measured.
+const LOADER: &str = "load";
+
+/// The functions under this name, which is that of their isolation, and those that load data.
+pub(super) fn register(module: &'static str) -> Template {
+    let isolation = match module {
+        "reuse" => Isolation::Reuse,
+        _ => Isolation::Fresh,
+    };
+    let mut both = push(module, hooked(module), isolation);
+    both.append(&push(LOADER, "load:", Isolation::Reuse));
+    both
+}
+
+fn push(module: &'static str, prefix: &'static str, isolation: Isolation) -> Template {
+    let prefix = HookOverride {
+        prefix: Some(prefix.into()),
+        ..HookOverride::default()
+    };
+    let push = ModulePush {
+        name: module.into(),
+        wasm: FUNCTIONS.into(),
+        config: None,
+        limits: None,
+        overrides: Some(vec![prefix]),
+        inactive: None,
+        dry_run: None,
+        grant: None,
+        isolation: Some(isolation),
+    };
+    let mut template = frame(&request(Request::ModulePush(push)));
+    template.replies = 1;
+    template
+}
+
+/// Which keys the module's hook checks.
+fn hooked(module: &str) -> &'static str {
+    if module == "reuse" { "kept:" } else { "hook:" }
+}
+
+fn request(command: Request<'_>) -> Template {
+    let mut template = Template::default();
+    template.raw(&luge_protocol::Request::new(1, command).encode());
+    template
+}
+
+fn frame(body: &Template) -> Template {
+    let mut framed = Template::default();
+    let length = u32::try_from(body.bytes.len()).unwrap_or(u32::MAX);
+    framed.raw(&length.to_be_bytes());
+    framed.append(body);
+    framed
+}
+
+pub(super) fn encode(ask: &Ask, module: &str) -> Template {
+    let mut body = Template::default();
+    match ask {
+        Ask::Get(place) => {
+            begin(&mut body, "get", 1);
+            key(&mut body, *place);
+        }
+        Ask::Set(place, value) | Ask::Insert(place, value) => {
+            begin(&mut body, "set", 2);
+            key(&mut body, *place);
+            bin(&mut body, value.as_bytes());
+        }
+        Ask::CheckedSet(place, value) => {
+            begin(&mut body, "set", 2);
+            key(
+                &mut body,
+                Place {
+                    prefix: hooked(module),
+                    ..*place
+                },
+            );
+            bin(&mut body, value.as_bytes());
+        }
+        Ask::Scan(place, limit) => {
+            begin(&mut body, "scan", 3);
+            body.raw(&[0xc0, 0x92]);
+            key(&mut body, *place);
+            // The first byte behind the colon that ends the prefix.
+            bin(&mut body, place.prefix.replace(':', ";").as_bytes());
+            unsigned(&mut body, *limit);
+        }
+        Ask::Call(function, arguments) => {
+            let module = match function.starts_with("load_") {
+                true => LOADER,
+                false => module,
+            };
+            begin(&mut body, "call", 2);
+            text(&mut body, &format!("{module}.{function}"));
+            let packed = packed(arguments);
+            bin_head(&mut body, packed.bytes.len());
+            body.append(&packed);
+        }
+    }
+    frame(&body)
+}
+
+/// A procedure takes one argument as it is, several as an array, and none as nothing.
+fn packed(arguments: &[Argument]) -> Template {
+    let mut packed = Template::default();
+    if arguments.len() > 1 {
+        packed.raw(&[0x90 | u8::try_from(arguments.len()).unwrap_or(0)]);
+    }
+    for argument in arguments {
+        match argument {
+            Argument::Key(place) => {
+                text_head(&mut packed, place.prefix.len() + KEY_DIGITS);
+                packed.key(place.prefix, place.key);
+            }
+            Argument::Text(value) => text(&mut packed, value),
+            Argument::Number(number) => unsigned(&mut packed, *number),
+        }
+    }
+    packed
+}
+
+fn begin(body: &mut Template, command: &str, arguments: u8) {
+    body.raw(&[0x92, 1, 0x81]);
+    text(body, command);
+    body.raw(&[0x90 | arguments]);
+}
+
+fn key(body: &mut Template, place: Place) {
+    bin_head(body, place.prefix.len() + KEY_DIGITS);
+    body.key(place.prefix, place.key);
+}
+
+fn bin(body: &mut Template, bytes: &[u8]) {
+    bin_head(body, bytes.len());
+    body.raw(bytes);
+}
+
+fn bin_head(body: &mut Template, length: usize) {
+    sized(body, [0xc4, 0xc5, 0xc6], length);
+}
+
+fn text(body: &mut Template, text: &str) {
+    text_head(body, text.len());
+    body.raw(text.as_bytes());
+}
+
+pub(super) fn text_head(body: &mut Template, length: usize) {
+    match u8::try_from(length) {
+        Ok(short @ 0..=31) => body.raw(&[0xa0 | short]),
+        _ => sized(body, [0xd9, 0xda, 0xdb], length),
+    }
+}
+
+fn sized(body: &mut Template, [one, two, four]: [u8; 3], length: usize) {
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(length), _) => body.raw(&[one, length]),
+        (_, Ok(length)) => body.raw(&[&[two][..], &length.to_be_bytes()].concat()),
+        _ => {
+            let length = u32::try_from(length).unwrap_or(u32::MAX);
+            body.raw(&[&[four][..], &length.to_be_bytes()].concat());
+        }
+    }
+}
+
+pub(super) fn unsigned(body: &mut Template, number: u32) {
+    body.raw(&[&[0xce][..], &number.to_be_bytes()].concat());
+}
+
+pub(super) fn answer(ask: &Ask, reply: &[u8]) -> Result<Vec<String>, String> {
+    let texts = answer::texts(Wire::Luge, reply)?;
+    Ok(match ask {
+        // [value, version]
+        Ask::Get(_) => texts.into_iter().take(1).collect(),
+        // [[[key, value, version]…], cursor, sequence]
+        Ask::Scan(..) => {
+            let entries = texts.chunks_exact(3).filter_map(|it| it.get(1).cloned());
+            entries.collect()
+        }
+        Ask::Call(..) => answer::output(answer::call_output(reply).unwrap_or_default())?,
+        _ => texts,
+    })
+}
