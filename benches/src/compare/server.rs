@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::load::client::{Client, Dialect};
 
 /// How long a start may take.
@@ -52,9 +54,24 @@ impl Server {
                 let said = fs::read_to_string(folder.join("output")).unwrap_or_default();
                 return Err(format!("{process} does not answer: {error}\n{said}"));
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(Duration::from_micros(100));
         }
         Ok(server)
+    }
+
+    /// Tells it to stop, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not stop in order.
+    pub fn stop(mut self) -> Result<(), String> {
+        let failed = |error| format!("can't stop {}: {error}", self.process);
+        let process = Pid::from_child(&self.child);
+        kill_process(process, Signal::TERM).map_err(|error| failed(error.into()))?;
+        let status = self.child.wait().map_err(failed)?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("{} stopped with {status}", self.process)),
+        }
     }
 
     /// The processor time that all its threads have had, and its children that have ended.

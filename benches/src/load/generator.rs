@@ -27,6 +27,13 @@ const READ_BYTES: usize = 256 << 10;
 /// How long replies are waited for behind the end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often each connection is answered within what is measured, at the least. A server may answer all that it has
+/// read at once, so a time without regard to that would have one such burst more or less.
+const MIN_TURNS: u64 = 5;
+
+/// How much longer than asked for it is measured for that, at the most.
+const MAX_LONGER: Duration = Duration::from_secs(10);
+
 /// The order in which the requests of a mix follow one another repeats after so many.
 const MIX_LENGTH: usize = 4096;
 
@@ -79,9 +86,17 @@ struct Window {
     latency: Histogram<u64>,
 }
 
+impl Window {
+    /// Begins to measure, without an end for now.
+    fn open(&mut self, now: Instant) {
+        (self.from, self.until) = (now, now + PATIENCE * 100);
+        self.replies = 0;
+    }
+}
+
 impl Receiver for Window {
     fn received(&mut self, since: Instant, replies: u32) {
-        if self.now >= self.from && self.now < self.until {
+        if self.now < self.until {
             self.replies += u64::from(replies);
         }
         // Those that were asked in the window count as long as they took, also beyond its end.
@@ -159,9 +174,14 @@ pub fn run(
 ) -> Result<Measured, String> {
     let mut generator = Generator::new(load, keys)?;
     generator.begin()?;
-    generator.until(generator.window.from)?;
+    let now = generator.window.now;
+    generator.until(now + load.warm_up, generator.turns(1))?;
     let (own, server) = (own_cpu(), server_cpu()?);
-    generator.until(generator.window.until)?;
+    generator.window.open(Instant::now());
+    let from = generator.window.from;
+    generator.until(from + load.length, generator.turns(MIN_TURNS))?;
+    generator.window.until = generator.window.now;
+    let length = generator.window.now - from;
     let (own, server) = (
         own_cpu().saturating_sub(own),
         server_cpu()?.saturating_sub(server),
@@ -172,7 +192,7 @@ pub fn run(
         replies: window.replies,
         errors: window.errors,
         first_error: window.first_error,
-        length: load.length,
+        length,
         latency: window.latency,
         own_cpu: own,
         server_cpu: server,
@@ -194,7 +214,7 @@ impl<'a> Generator<'a> {
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)
             .map_err(|error| format!("no histogram: {error}"))?;
         let now = Instant::now();
-        let from = now + load.warm_up;
+        let never = now + PATIENCE * 100;
         Ok(Self {
             load,
             keys,
@@ -203,8 +223,8 @@ impl<'a> Generator<'a> {
             order: order(load.mix),
             at: 0,
             window: Window {
-                from,
-                until: from + load.length,
+                from: never,
+                until: never,
                 now,
                 replies: 0,
                 errors: 0,
@@ -225,9 +245,19 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// Goes on until this moment.
-    fn until(&mut self, end: Instant) -> Result<(), String> {
-        while self.window.now < end {
+    /// How many replies there are when each connection was answered so often; a schedule has its own length.
+    fn turns(&self, count: u64) -> u64 {
+        match self.schedule {
+            Some(_) => 0,
+            None => count * (self.load.connections * self.load.depth) as u64,
+        }
+    }
+
+    /// Goes on until this moment, and until there are so many replies.
+    fn until(&mut self, end: Instant, replies: u64) -> Result<(), String> {
+        let last = end + MAX_LONGER;
+        while self.window.now < end || (self.window.replies < replies && self.window.now < last) {
+            let end = if self.window.now < end { end } else { last };
             let due = self.schedule.as_ref().map_or(end, |it| it.due().min(end));
             self.wait(due)?;
             self.send_due()?;
@@ -458,7 +488,11 @@ mod tests {
     fn what_was_due_during_a_stall_is_late() {
         let measured = measure(Some(1_000.0));
         // All of the window's 500 requests are told of, those behind the stall, too.
-        assert_eq!(measured.latency.len(), 500);
+        let due = measured.length.as_millis();
+        assert!(
+            measured.latency.len().abs_diff(u64::try_from(due).unwrap()) <= 2,
+            "{due}"
+        );
         // 200 of 500 were due while it stalled: so the 90th percentile was late by half of it.
         assert!(measured.latency.value_at_quantile(0.9) > 50_000_000);
         assert!(measured.latency.max() > 150_000_000);

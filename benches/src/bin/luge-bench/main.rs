@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use luge_benches::compare::figures::Figures;
+use luge_benches::compare::hosting;
 use luge_benches::compare::report::{self, markdown};
 use luge_benches::compare::series::{self, Plan};
 use luge_benches::compare::system::{self, Level, Programs, System};
@@ -25,6 +26,20 @@ struct Arguments {
 enum Command {
     /// Measure all servers that are there, in turns, and write tables, plots and JSON
     Compare(Compare),
+    /// Measure Luge beside the published figures of a host of Wasm plugins
+    Hosting(Hosting),
+}
+
+#[derive(clap::Args)]
+struct Hosting {
+    /// How long a call is measured each time, in seconds
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    #[command(flatten)]
+    programs: Programs,
+    /// Exit with 1 where a target is missed
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(clap::Args)]
@@ -72,8 +87,11 @@ struct Compare {
 }
 
 fn main() -> ExitCode {
-    let Command::Compare(arguments) = Arguments::parse().command;
-    match compare(&arguments) {
+    let outcome = match Arguments::parse().command {
+        Command::Compare(arguments) => compare(&arguments),
+        Command::Hosting(arguments) => hosting(&arguments),
+    };
+    match outcome {
         Ok(code) => code,
         Err(message) => {
             eprintln!("error: {message}");
@@ -100,6 +118,21 @@ fn compare(arguments: &Compare) -> Result<ExitCode, String> {
     eprintln!("written to {}", arguments.output.display());
     let missed = missed(&figures);
     match arguments.check && missed > 0 {
+        true => Ok(ExitCode::FAILURE),
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn hosting(arguments: &Hosting) -> Result<ExitCode, String> {
+    let (systems, _) = system::find(&arguments.programs)?;
+    let [fresh, reused, ..] = systems.as_slice() else {
+        return Err("there is no luge-server".to_owned());
+    };
+    let length =
+        Duration::try_from_secs_f64(arguments.seconds).map_err(|error| error.to_string())?;
+    let rows = hosting::measure(fresh, reused, length)?;
+    print!("{}", hosting::table(&rows));
+    match arguments.check && !rows.iter().all(hosting::Row::is_met) {
         true => Ok(ExitCode::FAILURE),
         false => Ok(ExitCode::SUCCESS),
     }

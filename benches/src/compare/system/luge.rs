@@ -62,14 +62,40 @@ pub(super) fn register(module: &'static str) -> Template {
     both
 }
 
-fn push(module: &'static str, prefix: &'static str, isolation: Isolation) -> Template {
+/// A `ping`.
+pub(super) fn ping() -> Template {
+    let mut template = frame(&request(Request::Ping(luge_protocol::NoArguments {})));
+    template.replies = 1;
+    template
+}
+
+/// The length of the module.
+pub(super) const fn module_bytes() -> usize {
+    FUNCTIONS.len()
+}
+
+/// A push of the functions under a name of their own, with bytes of their own; the first one checks what it is asked to.
+pub(super) fn distinct_push(number: usize) -> Template {
+    let name = format!("module-{number}");
+    let prefix = if number == 0 { "hook:" } else { "other:" };
+    // A custom section that has the number.
+    let section = [0, 3, 1, b'n', u8::try_from(number).unwrap_or(u8::MAX)];
+    let wasm = [FUNCTIONS, &section[..]].concat();
+    push_of(&name, &wasm, prefix, Isolation::Fresh)
+}
+
+fn push(module: &str, prefix: &'static str, isolation: Isolation) -> Template {
+    push_of(module, FUNCTIONS, prefix, isolation)
+}
+
+fn push_of(name: &str, wasm: &[u8], prefix: &'static str, isolation: Isolation) -> Template {
     let prefix = HookOverride {
         prefix: Some(prefix.into()),
         ..HookOverride::default()
     };
     let push = ModulePush {
-        name: module.into(),
-        wasm: FUNCTIONS.into(),
+        name: name.into(),
+        wasm: wasm.into(),
         config: None,
         limits: None,
         overrides: Some(vec![prefix]),

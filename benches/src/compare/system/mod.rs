@@ -217,6 +217,24 @@ impl System {
             .map_err(|error| format!("{}: {error}", self.name))
     }
 
+    /// Luge's `ping`.
+    #[must_use]
+    pub fn ping(&self) -> Template {
+        luge::ping()
+    }
+
+    /// The length of Luge's module.
+    #[must_use]
+    pub fn module_bytes(&self) -> usize {
+        luge::module_bytes()
+    }
+
+    /// A push of one of many modules of Luge's.
+    #[must_use]
+    pub fn distinct_push(&self, number: usize) -> Template {
+        luge::distinct_push(number)
+    }
+
     /// Requests that go together, in its protocol.
     #[must_use]
     pub fn encode(&self, asks: &[Ask]) -> Template {
