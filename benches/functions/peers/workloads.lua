@@ -59,11 +59,11 @@ local function checked_set(keys, arguments)
 end
 
 local function spin(keys, arguments)
-    local number = tonumber(arguments[1])
-    for _ = 1, 10000 do
-        number = (number * 16807 + 1) % 2147483647
+    local factor, sum = tonumber(arguments[1]), 0
+    for step = 1, 10000 do
+        sum = sum + step * factor % 7
     end
-    return number
+    return sum
 end
 
 -- A group is a hash, since there is no range over keys.

@@ -89,12 +89,12 @@ function checked_set(key, value)
     values:replace { key, value }
 end
 
-function spin(seed)
-    local number = seed
-    for _ = 1, 10000 do
-        number = (number * 16807 + 1) % 2147483647
+function spin(factor)
+    local sum = 0
+    for step = 1, 10000 do
+        sum = sum + step * factor % 7
     end
-    return number
+    return sum
 end
 
 function filter(group)

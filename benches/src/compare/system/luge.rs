@@ -254,3 +254,81 @@ pub(super) fn answer(ask: &Ask, reply: &[u8]) -> Result<Vec<String>, String> {
         _ => texts,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use luge_protocol::Request as Decoded;
+
+    use super::*;
+    use crate::compare::request::drawn;
+    use crate::load::template::Key;
+
+    /// The request for the key 5, as the server reads it.
+    fn read(ask: &Ask, module: &str) -> String {
+        let mut out = Vec::new();
+        encode(ask, module).write_at(5, &mut out);
+        let length = u32::from_be_bytes(*out.first_chunk().unwrap()) as usize;
+        assert_eq!(out.len(), 4 + length);
+        format!("{:?}", Decoded::decode(&out[4..]).unwrap().command)
+    }
+
+    #[test]
+    fn requests_are_what_the_server_reads() {
+        let place = drawn("key:");
+        for length in [1, 31, 32, 255, 256, 70_000] {
+            let mut out = Vec::new();
+            encode(&Ask::Set(place, "x".repeat(length)), "").write_at(5, &mut out);
+            let Request::Set(set) = Decoded::decode(&out[4..]).unwrap().command else {
+                panic!("not a set");
+            };
+            assert_eq!(set.value.0.len(), length);
+        }
+        assert!(read(&Ask::Get(place), "").starts_with("Get"));
+        assert!(read(&Ask::Scan(place, 50), "").contains("limit: Some(50)"));
+        let hooked = Ask::CheckedSet(drawn("hook:"), String::new());
+        for (module, key) in [
+            ("fresh", "hook:000000000005"),
+            ("reuse", "kept:000000000005"),
+        ] {
+            let key = format!("{:?}", key.as_bytes());
+            assert!(read(&hooked, module).contains(&key));
+        }
+    }
+
+    #[test]
+    fn arguments_of_calls_are_what_the_functions_read() {
+        let another = Place {
+            prefix: "acct:",
+            key: Key::Another,
+        };
+        let arguments = vec![
+            Argument::Key(drawn("acct:")),
+            Argument::Key(another),
+            Argument::Number(1),
+        ];
+        let mut out = Vec::new();
+        encode(&Ask::Call("transfer", arguments), "fresh").write_at(5, &mut out);
+        let Request::Call(call) = Decoded::decode(&out[4..]).unwrap().command else {
+            panic!("not a call");
+        };
+        assert_eq!(call.procedure, "fresh.transfer");
+        let read: (String, String, u32) = rmp_serde::from_slice(&call.arguments.0).unwrap();
+        let expected = (
+            "acct:000000000005".to_owned(),
+            "acct:000000000006".to_owned(),
+            1,
+        );
+        assert_eq!(read, expected);
+        let loads = Ask::Call("load_filter", vec![Argument::Number(7)]);
+        assert!(read_procedure(&loads).starts_with("load."));
+    }
+
+    fn read_procedure(ask: &Ask) -> String {
+        let mut out = Vec::new();
+        encode(ask, "fresh").write_at(0, &mut out);
+        match Decoded::decode(&out[4..]).unwrap().command {
+            Request::Call(call) => call.procedure.into_owned(),
+            _ => String::new(),
+        }
+    }
+}

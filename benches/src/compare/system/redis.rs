@@ -112,3 +112,25 @@ fn call(function: &str, arguments: &[Argument]) -> Template {
 pub(super) fn answer(reply: &[u8]) -> Result<Vec<String>, String> {
     answer::texts(Wire::Resp, reply)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::request::drawn;
+
+    fn written(ask: &Ask) -> String {
+        let mut out = Vec::new();
+        encode(ask).write_at(5, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn requests_are_arrays_of_strings() {
+        let get = "*2\r\n$3\r\nGET\r\n$16\r\nkey:000000000005\r\n";
+        assert_eq!(written(&Ask::Get(drawn("key:"))), get);
+        let arguments = vec![Argument::Number(12), Argument::Key(drawn("a:"))];
+        let call =
+            "*5\r\n$5\r\nFCALL\r\n$4\r\nspin\r\n$1\r\n1\r\n$14\r\na:000000000005\r\n$2\r\n12\r\n";
+        assert_eq!(written(&Ask::Call("spin", arguments)), call);
+    }
+}

@@ -126,3 +126,21 @@ pub(super) fn answer(ask: &Ask, reply: &[u8]) -> Result<Vec<String>, String> {
         _ => texts,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::request::drawn;
+
+    #[test]
+    fn requests_have_a_length_a_header_and_a_body() {
+        let mut out = Vec::new();
+        encode(&Ask::Call("spin", vec![Argument::Number(7)])).write_at(0, &mut out);
+        let expected = b"\xce\0\0\0\x13\x82\x00\x0a\x01\x01\x82\x22\xa4spin\x21\x91\xce\0\0\0\x07";
+        assert_eq!(out, expected);
+        out.clear();
+        encode(&Ask::Set(drawn("k:"), "v".to_owned())).write_at(3, &mut out);
+        assert_eq!(out.len(), 5 + usize::from(out[4]));
+        assert!(out.ends_with(b"\x92\xaek:000000000003\xa1v"));
+    }
+}
