@@ -74,7 +74,10 @@ pub fn run(plan: &Plan, systems: &[System], workloads: &[Workload]) -> Result<Fi
             });
         }
     }
-    Ok(figures)
+    match figures.cells.is_empty() {
+        true => Err("nothing of that is measured at these levels by these servers".to_owned()),
+        false => Ok(figures),
+    }
 }
 
 /// The servers of one level, all of them running.

@@ -14,11 +14,12 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::answer;
 use super::client::Dialect;
-use super::connection::{Connection, Receiver};
+use super::connection::Connection;
 use super::keys::Keys;
+use super::schedule::Schedule;
 use super::template::Template;
+use super::window::Window;
 use crate::random::Random;
 
 /// What is read at once, at the most.
@@ -73,81 +74,6 @@ pub struct Measured {
     pub own_cpu: Duration,
     /// What the probe told over that time.
     pub server_cpu: Duration,
-}
-
-/// The part of a run that is measured, and what came in it.
-struct Window {
-    from: Instant,
-    until: Instant,
-    now: Instant,
-    replies: u64,
-    errors: u64,
-    first_error: Option<String>,
-    latency: Histogram<u64>,
-}
-
-impl Window {
-    /// Begins to measure, without an end for now.
-    fn open(&mut self, now: Instant) {
-        (self.from, self.until) = (now, now + PATIENCE * 100);
-        self.replies = 0;
-    }
-}
-
-impl Receiver for Window {
-    fn received(&mut self, since: Instant, replies: u32) {
-        if self.now < self.until {
-            self.replies += u64::from(replies);
-        }
-        // Those that were asked in the window count as long as they took, also beyond its end.
-        if since >= self.from && since < self.until {
-            let nanoseconds = self.now.saturating_duration_since(since).as_nanos();
-            let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
-            self.latency
-                .saturating_record_n(nanoseconds, u64::from(replies));
-        }
-    }
-
-    fn refused(&mut self, reply: &[u8]) {
-        self.errors += 1;
-        self.first_error
-            .get_or_insert_with(|| answer::printable(reply));
-    }
-}
-
-/// The moments at which requests are due.
-struct Schedule {
-    from: Instant,
-    interval_ns: f64,
-    next: u64,
-}
-
-impl Schedule {
-    fn new(from: Instant, rate: f64) -> Self {
-        Self {
-            from,
-            interval_ns: 1e9 / rate,
-            next: 0,
-        }
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a run is shorter than 500 years, and begins at 0"
-    )]
-    fn due(&self) -> Instant {
-        self.from + Duration::from_nanos((self.next as f64 * self.interval_ns) as u64)
-    }
-
-    /// The next request, where it is due: which it is, and since when.
-    fn take(&mut self, now: Instant) -> Option<(u64, Instant)> {
-        let due = self.due();
-        (due <= now).then(|| {
-            self.next += 1;
-            (self.next - 1, due)
-        })
-    }
 }
 
 struct Generator<'a> {
@@ -211,10 +137,7 @@ impl<'a> Generator<'a> {
             epoll::add(&poll, &connection.stream, data, EventFlags::IN).map_err(cannot)?;
             connections.push(connection);
         }
-        let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)
-            .map_err(|error| format!("no histogram: {error}"))?;
         let now = Instant::now();
-        let never = now + PATIENCE * 100;
         Ok(Self {
             load,
             keys,
@@ -222,15 +145,7 @@ impl<'a> Generator<'a> {
             connections,
             order: order(load.mix),
             at: 0,
-            window: Window {
-                from: never,
-                until: never,
-                now,
-                replies: 0,
-                errors: 0,
-                first_error: None,
-                latency,
-            },
+            window: Window::new(now)?,
             schedule: load.rate.map(|rate| Schedule::new(now, rate)),
             buffer: vec![0; READ_BYTES],
         })
@@ -513,18 +428,5 @@ mod tests {
         let order = order(&[(95, template.clone()), (5, template)]);
         let seconds = order.iter().filter(|it| **it == 1).count();
         assert!((150..260).contains(&seconds), "{seconds}");
-    }
-
-    #[test]
-    fn a_schedule_keeps_its_rate() {
-        let from = Instant::now();
-        let mut schedule = Schedule::new(from, 1_000_000.0);
-        let now = from + Duration::from_millis(1);
-        let mut taken = 0;
-        while let Some((number, due)) = schedule.take(now) {
-            assert_eq!(due, from + Duration::from_micros(number));
-            taken += 1;
-        }
-        assert_eq!(taken, 1001);
     }
 }

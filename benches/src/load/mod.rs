@@ -9,5 +9,7 @@ pub mod client;
 mod connection;
 pub mod generator;
 pub mod keys;
+mod schedule;
 pub mod template;
+mod window;
 pub mod wire;
