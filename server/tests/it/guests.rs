@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use luge_protocol::{Call, Command, ErrorCode, HookOverride, Options, Reply};
+use luge_protocol::{Call, Command, ErrorCode, HookOverride, LimitsRequest, Options, Reply};
 use luge_server::config::Config;
 use luge_server::store::{MemoryStore, Store};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use crate::support::{ManualClock, Push, START_MS, Talk, check, open_embedded, runtime};
+use crate::support::{
+    ManualClock, Push, START_MS, Talk, check, open_embedded, open_memory, runtime,
+};
 
 pub(crate) fn udfs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../udfs")
@@ -476,6 +478,36 @@ fn run_cases<S: Store>(mut open: impl FnMut(ManualClock) -> S) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The allocator of the SDK takes what the initial memory has left, and grows behind it.
+#[test]
+fn a_guests_allocations_keep_what_was_written_into_them() {
+    runtime().block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = open_memory(&clock);
+        let mut talk = Talk::new(store, &Config::default(), clock).await;
+        let mut push = built("conformance");
+        push.limits = Some(LimitsRequest {
+            fuel: Some(10_000_000_000),
+            cpu_ms: Some(5_000),
+            deadline_ms: Some(60_000),
+            ..LimitsRequest::default()
+        });
+        talk.push(&push).await.unwrap();
+        let command = Command::Call(Call {
+            procedure: "conformance.allocate".into(),
+            arguments: rmp_serde::to_vec(&10_000_u32).unwrap().into(),
+            dry_run: None,
+            limits: None,
+        });
+        let told = talk.ask("", command, Options::default()).await.unwrap();
+        let Reply::Call(output) = told else {
+            panic!("{told:?}")
+        };
+        let total: u64 = rmp_serde::from_slice(&output.0).unwrap();
+        assert!(total > 1_000_000, "{total}");
+    });
+}
+
 async fn run_case_call<S: Store>(talk: &mut Talk<S>, call: &Json) -> Result<(), String> {
     let text = |field: &str, default: &'static str| {
         let text = call.get(field).and_then(Json::as_str);
@@ -527,7 +559,7 @@ fn every_built_module_is_shown_with_what_it_says_of_itself() {
     let expected = BTreeMap::from([
         ("audit-log", "hooks audit"),
         ("bank", "procedures balance open transfer, hooks guard"),
-        ("conformance", "procedures run run_read_only"),
+        ("conformance", "procedures allocate run run_read_only"),
         ("greeter", "hooks answer refuse"),
         ("json-validator", "hooks validate"),
         ("leaderboard", "procedures rank submit top"),

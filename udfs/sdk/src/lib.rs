@@ -45,13 +45,15 @@
 //! **Tests.** On any target but wasm32 everything here runs against an in-memory store of its own, so that
 //! `cargo test` needs no server: see [`testing`].
 //!
-//! **What it costs.** A module without serde has 20 to 35 KiB, of which 20 are the allocator and the standard library's
+//! **What it costs.** A module without serde has 25 to 35 KiB, of which some 15 are the allocator and the standard library's
 //! panics; typed arguments add 10 to 30. Each function says which host calls it makes; these take fuel by the price
 //! list in `udfs/ABI.md`, and about ten nanoseconds each.
 
 // The macros name this crate by its name, here as well.
 extern crate self as luge_udf;
 
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod allocator;
 pub mod config;
 pub mod context;
 pub mod decimal;

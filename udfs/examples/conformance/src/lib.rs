@@ -3,6 +3,7 @@
 //! The same code runs natively, in the tests of `luge-udf`, and as a module, in the tests of the server, so that both
 //! stores are held to one behaviour. The format of the cases is written down beside them.
 
+mod allocations;
 mod bytes;
 mod step;
 
@@ -57,4 +58,10 @@ pub(crate) fn run(call: Call<'_>) -> Result<Report, Refusal> {
 #[procedure(read_only)]
 pub(crate) fn run_read_only(call: Call<'_>) -> Result<Report, Refusal> {
     run(call)
+}
+
+/// Allocates and frees so many times; refuses with the round in which an allocation was found damaged.
+#[procedure]
+pub(crate) fn allocate(rounds: u32) -> Result<u64, Refusal> {
+    allocations::run(rounds).map_err(|round| Refusal::new(1, &round))
 }
