@@ -89,6 +89,11 @@ impl Server {
         })
     }
 
+    /// The process's number, as long as it runs.
+    pub fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Waits until it serves; answers its address.
     pub async fn ready(&mut self) -> Result<SocketAddr, String> {
         let mut before = String::new();
