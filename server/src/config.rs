@@ -74,6 +74,9 @@ impl fmt::Display for DurabilitySetting {
     }
 }
 
+/// The most instances: what the address space of a process has room for, less a tenth for everything else.
+const MAX_INSTANCES: u32 = 28_000;
+
 /// The most of all instances that may wait for a call.
 const MAX_IDLE_PERCENT: u32 = 90;
 
@@ -368,8 +371,15 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses to have calls find nothing but instances that wait.
-    fn check_idle(&self) -> Result<(), ConfigError> {
+    /// Refuses more instances than the address space has room for, and to have calls find nothing but
+    /// instances that wait.
+    fn check_instances(&self) -> Result<(), ConfigError> {
+        if self.max_instances > MAX_INSTANCES {
+            return Err(ConfigError(format!(
+                "max_instances is {}, and must be at most {MAX_INSTANCES}: each reserves 4 GiB of a process' 128 TiB of addresses",
+                self.max_instances
+            )));
+        }
         let percent = self.max_idle_instances_percent;
         if percent > MAX_IDLE_PERCENT {
             return Err(ConfigError(format!(
@@ -385,7 +395,7 @@ impl Config {
         self.check_sizes()?;
         self.check_tls()?;
         self.check_versions()?;
-        self.check_idle()?;
+        self.check_instances()?;
         // A larger frame could not be told from the first bytes of HTTP or TLS.
         const MAX_FRAME_BYTES: usize = 256 << 20;
         const FRAME_OVERHEAD_BYTES: usize = 4_096;

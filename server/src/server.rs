@@ -110,6 +110,11 @@ impl Server {
         let metrics = MetricsPort::open(config, is_guarded).await?;
         let core = Arc::new(open_core(config, compilers, disk)?);
         let modules = load_modules(&core).await?;
+        let room = core.runtime.room();
+        match room.is_cut {
+            true => tracing::warn!("{room}"),
+            false => tracing::info!("{room}"),
+        }
         tracing::info!("tokens: {}", reload::tell(&authority));
         core.set_authority(authority);
         if is_guarded && tls.is_none() && !address.ip().is_loopback() {

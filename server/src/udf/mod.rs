@@ -8,6 +8,7 @@
 //!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
 //!   sandbox.rs               one sandbox: a wasmtime::Store with its instance, its meter and the call
 //!   pool.rs                  which instances serve again, and which don't
+//!   room.rs                  how many instances the kernel has room for
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
 //!   meter.rs, limiter.rs     time and memory
 //!   lane.rs, turns.rs        where calls that run long run, and each module's share there
@@ -30,6 +31,7 @@ mod meter;
 mod module;
 mod pool;
 pub mod price;
+mod room;
 mod sandbox;
 mod structure;
 mod trusted;
@@ -52,6 +54,7 @@ pub use compiler::{Compilers, run as run_compiler};
 pub use engine::{EngineError, EngineOptions};
 pub use module::Module;
 pub use pool::Instance;
+pub use room::Room;
 
 use compiled::CompiledFolder;
 use compiler::{Compiler, Output, blocking};
@@ -62,6 +65,7 @@ use sandbox::Sandbox;
 
 /// Compiles and calls guests.
 pub struct WasmRuntime<S: Snapshot> {
+    room: Room,
     engine: wasmtime::Engine,
     linker: Arc<wasmtime::Linker<guest::HostState<S>>>,
     /// What the linker has, for messages.
@@ -82,12 +86,19 @@ impl<S: Snapshot> WasmRuntime<S> {
     /// # Errors
     /// The operating system gives too little address space or too few mappings.
     pub fn new(options: &EngineOptions) -> Result<Self, EngineError> {
+        let room = Room::new(options.max_instances, room::mapping_limit());
+        let options = &EngineOptions {
+            max_instances: room.instances,
+            max_idle_instances: options.max_idle_instances.min(room.instances as usize),
+            ..options.clone()
+        };
         let engine = engine::build(options)?;
         let linker = host::linker(&engine).map_err(|error| EngineError(error.to_string()))?;
         let mut idle = wasmtime::Store::new(&engine, guest::HostState::idle());
         let known = module::signatures(&linker, &mut idle);
         let ticker = engine::Ticker::start(&engine)?;
         Ok(Self {
+            room,
             engine,
             linker: Arc::new(linker),
             known: Arc::new(known),
@@ -101,6 +112,11 @@ impl<S: Snapshot> WasmRuntime<S> {
             lane: Lane::start(lane_threads()).map_err(|error| EngineError(error.to_string()))?,
             _ticker: ticker,
         })
+    }
+
+    /// How many instances it has room for.
+    pub fn room(&self) -> &Room {
+        &self.room
     }
 
     /// The same runtime, which keeps compiled code in this folder. It may be deleted at any time.

@@ -105,3 +105,13 @@ fn fewer_versions_than_are_never_dropped_are_refused() {
         "max_module_versions is 2, and must be at least 3: a new version, the active one and the one that a rollback returns to"
     );
 }
+
+#[test]
+fn more_instances_than_there_are_addresses_for_are_refused() {
+    let set = |value: &str| Config::load(None, &[("max_instances".into(), value.into())]);
+    assert_eq!(set("28000").unwrap().max_instances, 28_000);
+    assert_eq!(
+        set("28001").unwrap_err().to_string(),
+        "max_instances is 28001, and must be at most 28000: each reserves 4 GiB of a process' 128 TiB of addresses"
+    );
+}

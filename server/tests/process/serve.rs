@@ -124,3 +124,16 @@ fn log_lines_are_json_where_that_is_asked_for() {
     assert_eq!(line["level"], "INFO");
     assert!(line["fields"]["message"].is_string());
 }
+
+#[test]
+fn a_start_tells_how_many_instances_the_kernel_has_room_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program(["serve", "--listen", "127.0.0.1:0", "--data"]);
+    command
+        .arg(folder.path())
+        .args(["--set", "max_instances=28000"]);
+    let (server, told) = Served::start_telling(command);
+    assert!(told.contains("room for "), "{told}");
+    assert!(told.contains("max_instances"), "{told}");
+    server.stop("-TERM");
+}

@@ -153,21 +153,27 @@ impl Served {
     }
 
     /// Runs a command that serves, and waits until it is ready.
-    pub(crate) fn start_command(mut command: Command) -> Self {
+    pub(crate) fn start_command(command: Command) -> Self {
+        Self::start_telling(command).0
+    }
+
+    /// The same, with what its log says before that.
+    pub(crate) fn start_telling(mut command: Command) -> (Self, String) {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = read_lines(child.stderr.take().unwrap());
         let process = Process::watch(child);
-        let ready = wait_for(&log, "ready");
+        let (ready, before) = wait_for(&log, "ready");
         let address = ready
             .split_once("address=")
             .and_then(|(_, rest)| rest.split_whitespace().next())
             .and_then(|address| address.parse().ok());
-        Self {
+        let served = Self {
             process,
             address: address.unwrap_or_else(|| panic!("no address in {ready}")),
             log,
-        }
+        };
+        (served, before)
     }
 
     pub(crate) async fn client(&self) -> Client {
@@ -212,11 +218,12 @@ fn read_lines(source: impl Read + Send + 'static) -> Receiver<String> {
 
 /// The first line of the log that has this word.
 #[track_caller]
-fn wait_for(log: &Receiver<String>, word: &str) -> String {
+/// The line with this word, and those before it.
+fn wait_for(log: &Receiver<String>, word: &str) -> (String, String) {
     let mut before = String::new();
     loop {
         match log.recv_timeout(PATIENCE) {
-            Ok(line) if line.split_whitespace().any(|each| each == word) => return line,
+            Ok(line) if line.split_whitespace().any(|each| each == word) => return (line, before),
             Ok(line) => before += &format!("{line}\n"),
             Err(RecvTimeoutError::Timeout) => panic!("not {word} in time:\n{before}"),
             Err(RecvTimeoutError::Disconnected) => panic!("it ended before {word}:\n{before}"),
