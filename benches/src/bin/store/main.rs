@@ -5,6 +5,7 @@
 mod measure;
 mod reads;
 mod restart;
+mod timed_disk;
 mod writes;
 
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use luge_server::server::SystemClock;
-use luge_server::store::embedded::disk::RealDisk;
+use luge_server::store::embedded::disk::{Disk, RealDisk};
 use luge_server::store::embedded::{EmbeddedOptions, EmbeddedStore, SyncPolicy};
 
 /// The length of keys, in bytes.
@@ -108,7 +109,12 @@ pub(crate) fn everysec() -> EmbeddedOptions {
 
 /// Opens our store.
 pub(crate) fn open(folder: &Path, options: EmbeddedOptions) -> EmbeddedStore {
-    let disk = Arc::new(RealDisk);
+    open_on(RealDisk, folder, options)
+}
+
+/// The same on a disk of the caller's.
+pub(crate) fn open_on(disk: impl Disk, folder: &Path, options: EmbeddedOptions) -> EmbeddedStore {
+    let disk = Arc::new(disk);
     EmbeddedStore::open(folder, [7; 16], disk, Box::new(SystemClock), options)
         .expect("the folder is ours")
 }
