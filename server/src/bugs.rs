@@ -55,6 +55,8 @@ pub enum Bug {
     LostOrderEntry,
     /// A read fills the cache although a commit has put something newer there meanwhile.
     StaleCacheFill,
+    /// What scans keep of the index stays although a fold has changed it.
+    KeepStretches,
     /// Commits are folded that an open snapshot must not see.
     FoldAboveOldestSnapshot,
     /// Deletions are not folded.
@@ -96,6 +98,7 @@ impl Bug {
         Self::KeepWhole,
         Self::LostOrderEntry,
         Self::StaleCacheFill,
+        Self::KeepStretches,
         Self::FoldAboveOldestSnapshot,
         Self::ForgetFoldedDelete,
         Self::NoteAppliedTooEarly,

@@ -37,6 +37,7 @@ const FOUND_HERE: [(Bug, Setup); 26] = [
     (Bug::KeepWhole, SMALL),
     (Bug::LostOrderEntry, SMALL),
     (Bug::StaleCacheFill, SMALL),
+    (Bug::KeepStretches, SMALL),
     (Bug::FoldAboveOldestSnapshot, SMALL),
     (Bug::ForgetFoldedDelete, SMALL),
 ];

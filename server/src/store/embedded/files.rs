@@ -136,7 +136,7 @@ fn fill(
 ) -> Result<u64, FolderError> {
     folder.make_folders()?;
     let sled = |error| folder.index_error(&error);
-    let index = Index::open(&folder.index(), INDEX_CACHE_BYTES).map_err(sled)?;
+    let index = Index::open(&folder.index(), INDEX_CACHE_BYTES, 0).map_err(sled)?;
     let versions = Versions::new(0);
     let redo = Redo::new(&index, &versions, REDO_BYTES);
     read_copy(&**disk, backup, &redo)?;

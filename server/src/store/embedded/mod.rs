@@ -43,6 +43,7 @@ use bytes::Bytes;
 
 use self::commit::Attempted;
 use self::disk::Disk;
+use self::index::Index;
 use self::shared::{Shared, Threads};
 use self::snapshots::Begun;
 use self::versions::Known;
@@ -79,7 +80,7 @@ pub struct EmbeddedOptions {
     pub sync: SyncPolicy,
     /// What sled may cache of the index, in bytes. Its real use is a multiple of this.
     pub index_cache_bytes: u64,
-    /// What memory may hold of entries that the index has too, in bytes.
+    /// What memory may hold of entries that the index has too, in bytes. A quarter of it is for scans.
     pub cache_bytes: usize,
     /// What the history may hold for old snapshots, in bytes; beyond it the oldest are `too_old`.
     pub max_history_bytes: usize,
@@ -142,6 +143,14 @@ impl Default for EmbeddedOptions {
 impl EmbeddedOptions {
     fn syncs_always(&self) -> bool {
         self.sync == SyncPolicy::Always
+    }
+
+    fn scan_cache_bytes(&self) -> usize {
+        self.cache_bytes / 4
+    }
+
+    fn open_index(&self, folder: &Path) -> Result<Index, StoreError> {
+        Index::open(folder, self.index_cache_bytes, self.scan_cache_bytes())
     }
 }
 
@@ -324,7 +333,7 @@ impl Store for EmbeddedStore {
             is_writable: self.check_writable().is_ok(),
             unfolded_bytes: versions.unfolded_bytes() as u64,
             history_bytes: versions.older_bytes() as u64,
-            cached_bytes: versions.cached_bytes() as u64,
+            cached_bytes: (versions.cached_bytes() + self.shared.index.cached_bytes()) as u64,
             log_bytes: self.shared.journal.extent().0,
             folds: self.shared.folds.load(Ordering::Relaxed),
             bases: self.shared.bases.load(Ordering::Relaxed),

@@ -192,9 +192,7 @@ pub(super) fn copy_rows(
         end: Bytes::from_static(&[u8::MAX]),
     };
     loop {
-        let page = index
-            .page(&range, false, false, PAGE)
-            .map_err(io::Error::other)?;
+        let page = index.read_page(&range, PAGE).map_err(io::Error::other)?;
         let Some((last, _)) = page.rows.last() else {
             return Ok(true);
         };

@@ -82,7 +82,8 @@ fn is_trusted(folder: &Folder, options: &EmbeddedOptions) -> Result<bool, Folder
 /// The index as it was left, if it is sound and the log goes on where it ends.
 fn reuse(folder: &Folder, base: Option<&Base>, options: &EmbeddedOptions) -> Option<Recovered> {
     let doubt = |error: &dyn std::fmt::Display| tracing::warn!(%error, "the index is doubtful");
-    let index = Index::open(&folder.index(), options.index_cache_bytes)
+    let index = options
+        .open_index(&folder.index())
         .map_err(|error| doubt(&error))
         .ok()?;
     let progress = index.progress().map_err(|error| doubt(&error)).ok()?;
@@ -113,7 +114,8 @@ fn rebuild(
         let aside = aside.display();
         tracing::warn!(%aside, "the index is made anew from base and log; what was set aside can be deleted");
     }
-    let index = Index::open(&folder.index(), options.index_cache_bytes)
+    let index = options
+        .open_index(&folder.index())
         .map_err(|error| folder.index_error(&error))?;
     let mut base_end = None;
     let mut applied = 0;
@@ -145,7 +147,7 @@ fn redo(
     applied: Sequence,
     options: &EmbeddedOptions,
 ) -> Result<Recovered, RecoveryError> {
-    let versions = Versions::new(options.cache_bytes);
+    let versions = Versions::new(options.cache_bytes - options.scan_cache_bytes());
     let redo = Redo::new(&index, &versions, options.max_unfolded_bytes);
     let disk = &**folder.disk();
     let end = redo.log(|visit| log::scan(disk, &folder.log(), &folder.id(), applied, visit))?;

@@ -19,18 +19,18 @@
 
 mod page;
 mod record;
+mod stretches;
 
-use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sled::Tree;
 
-use self::page::PageBuilder;
 use self::record::{MAX_CHUNK_BYTES, Value, chunk_count, chunks_of, decode, encode};
+use self::stretches::Stretches;
 use super::versions::Version;
-use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError, value};
+use crate::store::{Entry, Millis, Sequence, StoreError, value};
 
 pub(super) use self::page::IndexPage;
 
@@ -43,14 +43,12 @@ const PROGRESS_KEY: &[u8] = b"mprogress";
 /// The format of the index. One of another format is made anew from base and log.
 const FORMAT: u8 = 2;
 
-/// Rows that a scan finds before it copies them: the processor waits for the memory of all of them at
-/// once then, which is most of what a scan costs.
-const GATHERED_ROWS: usize = 32;
-
 /// An open index.
 pub(super) struct Index {
     database: sled::Db,
     tree: Tree,
+    /// What scans have found.
+    stretches: Stretches,
 }
 
 /// Whose index it is, and how far it is.
@@ -62,12 +60,26 @@ pub(super) struct Progress {
 }
 
 impl Index {
-    /// Opens sled's folder, and makes one where there is none.
-    pub(super) fn open(folder: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+    /// Opens sled's folder, and makes one where there is none. `scan_cache_bytes` bounds what is kept for
+    /// scans beside sled's own cache.
+    pub(super) fn open(
+        folder: &Path,
+        cache_bytes: u64,
+        scan_cache_bytes: usize,
+    ) -> Result<Self, StoreError> {
         let config = sled::Config::new().path(folder).cache_capacity(cache_bytes);
         let database = guarded(|| config.open().map_err(storage))?;
         let tree = (*database).clone();
-        Ok(Self { database, tree })
+        Ok(Self {
+            database,
+            tree,
+            stretches: Stretches::new(scan_cache_bytes),
+        })
+    }
+
+    /// Bytes that are kept for scans.
+    pub(super) fn cached_bytes(&self) -> usize {
+        self.stretches.bytes()
     }
 
     /// What the index says of itself; nothing if it is new.
@@ -132,62 +144,6 @@ impl Index {
         }))
     }
 
-    /// Entries from one end of a range.
-    pub(super) fn page(
-        &self,
-        range: &KeyRange,
-        is_reverse: bool,
-        keys_only: bool,
-        limit: PageLimit,
-    ) -> Result<IndexPage, StoreError> {
-        guarded(|| self.read_page(range, is_reverse, keys_only, limit))
-    }
-
-    fn read_page(
-        &self,
-        range: &KeyRange,
-        is_reverse: bool,
-        keys_only: bool,
-        limit: PageLimit,
-    ) -> Result<IndexPage, StoreError> {
-        let bounds = (
-            Bound::Included(entry_key(&range.start)),
-            Bound::Excluded(entry_key(&range.end)),
-        );
-        let mut rows = self.tree.range::<Vec<u8>, _>(bounds);
-        let mut next = || {
-            if is_reverse {
-                rows.next_back()
-            } else {
-                rows.next()
-            }
-        };
-        let mut page = PageBuilder::new(limit);
-        let mut found = Vec::with_capacity(GATHERED_ROWS.min(limit.rows));
-        let is_exhausted = loop {
-            if page.is_full(limit) {
-                break false;
-            }
-            let wanted = GATHERED_ROWS.min(page.room(limit));
-            while found.len() < wanted
-                && let Some(row) = next()
-            {
-                found.push(row.map_err(storage)?);
-            }
-            let is_last = found.len() < wanted;
-            for (key, record) in found.drain(..) {
-                if page.is_full(limit) {
-                    return Ok(page.finish(false));
-                }
-                page.add(self, key.get(1..).unwrap_or_default(), &record, keys_only);
-            }
-            if is_last {
-                break true;
-            }
-        };
-        Ok(page.finish(is_exhausted))
-    }
-
     /// Makes the index have these versions of these keys, which are in order, and no others.
     ///
     /// Every other key first, and then those between them: a leaf that sled's keys reach in order is
@@ -197,6 +153,7 @@ impl Index {
         &self,
         batch: impl Iterator<Item = (&'a [u8], &'a Version)> + Clone,
     ) -> Result<(), StoreError> {
+        let _folding = self.stretches.fold(batch.clone().map(|(key, _)| key));
         let first = batch.clone().step_by(2);
         let second = batch.skip(1).step_by(2);
         let mut room = Vec::new();
@@ -363,7 +320,7 @@ mod tests {
 
     fn index() -> (tempfile::TempDir, Index) {
         let folder = tempfile::tempdir().unwrap();
-        let index = Index::open(folder.path(), 1 << 20).unwrap();
+        let index = Index::open(folder.path(), 1 << 20, 1 << 20).unwrap();
         (folder, index)
     }
 
