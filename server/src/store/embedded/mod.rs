@@ -30,6 +30,7 @@ mod order;
 mod rebase;
 mod recovery;
 mod redo;
+mod scan;
 mod shared;
 mod snapshots;
 mod versions;
