@@ -1,6 +1,6 @@
 //! Scans: what memory knows and what the index has, as one page.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::index::IndexPage;
 use super::shared::Shared;
@@ -18,25 +18,18 @@ impl Shared {
         limit: PageLimit,
         snapshot: Sequence,
     ) -> Result<Page, StoreError> {
-        let (keys, is_all) = self
-            .versions
-            .unfolded_keys(range, is_reverse, limit.rows.max(1));
+        let looked_at = self.look_at_memory(range, is_reverse, limit, snapshot);
+        let LookedAt { known, end } = looked_at;
+        let is_all = end.is_none();
         let mut range = range.clone();
-        if !is_all && let Some(last) = keys.last() {
+        if let Some(last) = end {
             // The page speaks for what both have been asked for.
             if is_reverse {
-                range.start = last.clone();
+                range.start = last;
             } else {
-                range.end = successor(last);
+                range.end = successor(&last);
             }
         }
-        let known: Vec<(Bytes, Option<Entry>)> = keys
-            .into_iter()
-            .filter_map(|key| match self.versions.get(&key, snapshot) {
-                Known::Seen(entry) => Some((key, entry)),
-                Known::InIndex => None,
-            })
-            .collect();
         let found = self.trusting(self.index.page(&range, is_reverse, keys_only, limit))?;
         let IndexPage {
             rows,
@@ -54,6 +47,47 @@ impl Shared {
         cut(&mut page, limit);
         Ok(page)
     }
+
+    /// Looks at what memory alone may have, until there is enough for a page.
+    fn look_at_memory(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        limit: PageLimit,
+        snapshot: Sequence,
+    ) -> LookedAt {
+        // To ask for more keys than a page has room for would be most of the work. With rows that are
+        // shorter the page has fewer of them.
+        const ROW_BYTES: usize = 48;
+        let rows = limit.rows.min(limit.bytes / ROW_BYTES + 16).max(1);
+        let (keys, mut is_all) = self.versions.unfolded_keys(range, is_reverse, rows);
+        let lengths = keys.iter().map(|key| key.len());
+        let mut places = BytesMut::with_capacity(lengths.sum());
+        let mut known = Vec::with_capacity(keys.len());
+        let mut bytes = 0;
+        let mut last = Bytes::new();
+        for (at, key) in keys.iter().enumerate() {
+            if at > 0 && bytes >= limit.bytes {
+                is_all = false;
+                break;
+            }
+            places.extend_from_slice(key);
+            last = places.split().freeze();
+            if let Known::Seen(entry) = self.versions.get(key, snapshot) {
+                bytes += key.len() + entry.as_ref().map_or(0, |entry| entry.value.len());
+                known.push((last.clone(), entry));
+            }
+        }
+        let end = (!is_all).then_some(last);
+        LookedAt { known, end }
+    }
+}
+
+/// What memory knows at one end of a range, in the scan's order.
+struct LookedAt {
+    known: Vec<(Bytes, Option<Entry>)>,
+    /// The last key that was looked at, where there may be more behind it.
+    end: Option<Bytes>,
 }
 
 /// Lets go of rows beyond the limit: the index has kept to it, and memory may have added to it.

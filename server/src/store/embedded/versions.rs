@@ -292,11 +292,11 @@ impl Versions {
         range: &KeyRange,
         is_reverse: bool,
         limit: usize,
-    ) -> (Vec<Bytes>, bool) {
-        let keys = self.order.keys(bounds(range), is_reverse, limit + 1);
+    ) -> (Vec<Key>, bool) {
+        let mut keys = self.order.keys(bounds(range), is_reverse, limit + 1);
         let is_all = keys.len() <= limit;
-        let keys = keys.iter().take(limit).map(Key::to_bytes);
-        (keys.collect(), is_all)
+        keys.truncate(limit);
+        (keys, is_all)
     }
 
     /// Brings what memory has of a key near the processor: a writer who does that first waits for memory
