@@ -1,6 +1,6 @@
 //! Where keys lie in the store: a first byte tells users' keys from the server's own records.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::store::{KeyRange, joined};
 
@@ -43,7 +43,14 @@ impl Keyspace {
     /// The key of this part that a key of the store stands for.
     #[must_use]
     pub fn strip(key: &Bytes) -> Bytes {
-        key.slice(key.len().min(1)..)
+        Self::stripped(key.clone())
+    }
+
+    /// The same without another hold on the key's memory.
+    #[must_use]
+    pub fn stripped(mut key: Bytes) -> Bytes {
+        key.advance(key.len().min(1));
+        key
     }
 }
 

@@ -142,7 +142,7 @@ impl<S: Snapshot> Transaction<S> {
         join_ranges(&mut self.reads.ranges);
         Ok(rows
             .into_iter()
-            .map(|(key, live)| (Keyspace::strip(&key), live))
+            .map(|(key, live)| (Keyspace::stripped(key), live))
             .collect())
     }
 

@@ -3,6 +3,7 @@
 //! Each reads guest memory with checks, asks the call, and writes the result. What it means is in
 //! `udfs/ABI.md` and in [`Call`](crate::function::Call); here is only the way to and from memory.
 
+use bytes::BufMut;
 use wasmtime::{Caller, Engine, Linker};
 
 use super::guest::{Guest, HostState, enter, in_place};
@@ -153,28 +154,28 @@ fn give_out<S: Snapshot>(
     cap: u32,
     rows: &[Row],
 ) -> Result<i64, Stop> {
-    let mut bytes = Vec::new();
-    let mut taken = 0;
-    for (key, live) in rows {
-        if bytes.len() + entry_bytes(key, &live.value) > cap as usize {
-            break;
-        }
-        bytes.extend_from_slice(&length(key).to_le_bytes());
-        bytes.extend_from_slice(&length(&live.value).to_le_bytes());
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(&live.value);
-        taken += 1;
-    }
-    if let Some((last, _)) = taken_last(rows, taken) {
+    let mut bytes = 0;
+    let fits = |(key, live): &&Row| {
+        bytes += entry_bytes(key, &live.value);
+        bytes <= cap as usize
+    };
+    let taken = rows.iter().take_while(fits).count();
+    let rows = rows.get(..taken).unwrap_or_default();
+    if let Some((last, _)) = rows.last() {
         guest.call.kv_scan_taken(handle, last, taken)?;
     }
     guest.pay(price::SCAN_ENTRY.saturating_mul(taken as u64));
-    guest.write(buf, &bytes)?;
-    Ok(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
-}
-
-fn taken_last(rows: &[Row], taken: usize) -> Option<&Row> {
-    taken.checked_sub(1).and_then(|last| rows.get(last))
+    let lengths = rows.iter().map(|(key, live)| entry_bytes(key, &live.value));
+    let bytes = u32::try_from(lengths.sum::<usize>()).unwrap_or(u32::MAX);
+    let (mut place, _) = guest.slice_mut(buf, bytes)?;
+    for (key, live) in rows {
+        // The place is as long as all of them.
+        place.put_u32_le(length(key));
+        place.put_u32_le(length(&live.value));
+        place.put_slice(key);
+        place.put_slice(&live.value);
+    }
+    Ok(i64::from(bytes))
 }
 
 fn entry_bytes(key: &[u8], value: &[u8]) -> usize {
