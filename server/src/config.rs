@@ -199,7 +199,7 @@ settings! {
     sled_cache_bytes: u64 = 64 << 20, "bytes",
         "what sled may cache of the index; its real use is a multiple of this";
     cache_bytes: usize = 256 << 20, "bytes",
-        "entries kept in memory that were read or written lately; a miss asks sled";
+        "entries kept in memory that were read or written lately, a quarter of it for scans; a miss asks sled";
     max_history_bytes: usize = 256 << 20, "bytes",
         "replaced values kept for running transactions; beyond it the oldest of them are `too_old`";
     max_snapshot_age_ms: u64 = 5_000, "ms",
