@@ -30,6 +30,10 @@ pub(super) struct Idle {
 
 /// The waiting instances of one version.
 pub(super) struct Pool<S: Snapshot> {
+    #[expect(
+        clippy::vec_box,
+        reason = "a sandbox moves at each call, and is some 200 bytes"
+    )]
     waiting: Mutex<Vec<Box<Sandbox<S>>>>,
     idle: Arc<Idle>,
 }
@@ -76,8 +80,9 @@ impl<S: Snapshot> Pool<S> {
     /// The instance that came back last, unless its memory has outgrown these limits.
     pub(super) fn take(self: &Arc<Self>, limits: &CallLimits) -> Option<Instance<S>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |last: &Box<Sandbox<S>>| last.memory_bytes() <= limits.memory_bytes;
-        waiting.last().filter(|last| fits(last))?;
+        waiting
+            .last()
+            .filter(|last| last.memory_bytes() <= limits.memory_bytes)?;
         let taken = waiting.pop()?;
         drop(waiting);
         let mut instance = Instance::new(taken, Some(Arc::clone(self)));
