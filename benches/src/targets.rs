@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use luge_protocol::{
-    Command, FrameCodec, ModuleName, ModulePush, Request, Response, is_last_of_stream, response_id,
+    Command, FrameCodec, ModuleName, ModulePush, Options, PlainRequest, Request, Response,
+    is_last_of_stream, response_id,
 };
 use luge_server::function::{Changes, Described, Exports, describe};
 use luge_server::store::MemoryStore;
@@ -50,11 +51,25 @@ pub fn frames(bytes: &[u8]) {
 /// The body of a request.
 ///
 /// # Panics
-/// What is written anew reads differently.
+/// What is written anew reads differently, or a plain request is read as another one.
 pub fn requests(bytes: &[u8]) {
+    let plain = PlainRequest::decode(bytes);
     let Ok(request) = Request::decode(bytes) else {
+        assert_eq!(plain, None);
         return;
     };
+    if let Some(plain) = plain {
+        assert_eq!(
+            (plain.id, &Options::default()),
+            (request.id, &request.options)
+        );
+        let key = match &request.command {
+            Command::Get(get) => &get.key,
+            Command::Set(set) => &set.key,
+            other => panic!("{} is read as a plain request", other.name()),
+        };
+        assert_eq!(plain.key, &key[..]);
+    }
     let again = request.encode();
     assert_eq!(Request::decode(&again).as_ref(), Ok(&request));
 }

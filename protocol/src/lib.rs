@@ -24,6 +24,7 @@ mod frame;
 mod list;
 mod logs;
 mod module;
+mod plain;
 mod reply;
 mod request;
 mod response;
@@ -47,6 +48,7 @@ pub use module::{
     ModuleChange, ModuleDescription, ModuleOutcome, ModuleSummary, OnFailure, Phase,
     ProcedureDescription, VersionSummary,
 };
+pub use plain::{PlainCommand, PlainRequest, encode_get_response, encode_set_response};
 pub use reply::{
     CallReply, DelReply, Found, HelloReply, IncrReply, InfoReply, OperationReply, Reply, ScanEntry,
     ScanReply, ServerLimits, SetReply,
