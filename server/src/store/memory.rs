@@ -153,7 +153,8 @@ impl Store for MemoryStore {
         let newest = state.versions.get(target.key);
         let newest = newest.and_then(|versions| seen_at(versions, seen)).cloned();
         let Decision { write, outcome } = decide(newest, seen, state.stamp_ms);
-        let committed = write.map(|write| state.apply(vec![(target.key.clone(), write)]));
+        let committed =
+            write.map(|write| state.apply(vec![(Bytes::copy_from_slice(target.key), write)]));
         drop(state);
         if committed.is_some() {
             self.shared.visible.send_replace(committed);

@@ -112,7 +112,7 @@ pub enum CommitOutcome {
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// The key.
-    pub key: &'a Bytes,
+    pub key: &'a [u8],
     /// Whether the decision depends on what the key holds or on the time. Without, it may be given no
     /// entry where there is one.
     pub looks: bool,
@@ -127,6 +127,15 @@ pub struct Peeked {
     pub sequence: Sequence,
     /// What the key holds; it never expires.
     pub entry: Option<Entry>,
+}
+
+/// An entry where it lies; see [`Store::peek_with`]. It never expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glimpse<'a> {
+    /// The value.
+    pub value: &'a [u8],
+    /// The sequence of the commit that wrote it.
+    pub version: Sequence,
 }
 
 /// What was decided on one key's newest entry.
@@ -320,6 +329,22 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
+    /// As [`Store::peek`], for who takes what it needs of the entry where it lies, and quickly: others who
+    /// look for it may have to wait meanwhile. Answers the newest acked commit, too.
+    fn peek_with<T>(
+        &self,
+        key: &[u8],
+        at_least: Sequence,
+        take: impl FnOnce(Option<Glimpse<'_>>) -> T,
+    ) -> Option<(Sequence, T)> {
+        let Peeked { sequence, entry } = self.peek(key, at_least)?;
+        let glimpse = entry.as_ref().map(|entry| Glimpse {
+            value: &entry.value,
+            version: entry.version,
+        });
+        Some((sequence, take(glimpse)))
+    }
+
     /// Validates and applies a commit. While too much waits for the disk it waits before it has begun;
     /// once it has a sequence it is carried out and this resolves without another wait: who stops waiting
     /// for it before has not committed.
@@ -344,6 +369,17 @@ pub trait Store: Send + Sync + 'static {
         target: Target<'_>,
         decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T> + Send,
     ) -> impl Future<Output = Result<Evaluated<T>, StoreError>> + Send;
+
+    /// As [`Store::evaluate`], where that can be done at once: `None` where something must be waited for, and
+    /// where it fails. Then `decide` was not called, or nothing came of it.
+    fn evaluate_at_once<T>(
+        &self,
+        target: Target<'_>,
+        decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T>,
+    ) -> Option<Evaluated<T>> {
+        let _ = (target, decide);
+        None
+    }
 
     /// Keys whose time has come, at most `limit`. Some may have changed since.
     ///

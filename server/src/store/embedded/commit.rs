@@ -12,6 +12,7 @@
 //! call, which costs as much as a commit, and a connection commits all that it has read before it waits.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -357,7 +358,7 @@ impl Shared {
         let Decision { write, outcome } = decide(current, seen, stamp_ms);
         let committed = match write {
             Some(write) => {
-                let writes = [(target.key.clone(), write)];
+                let writes = [(target.key, write)];
                 Some(self.apply(&mut state, writes, stamp_ms, target.durable, &mut garbage)?)
             }
             None => {
@@ -375,7 +376,7 @@ impl Shared {
     /// What a key holds now, with the commit section to oneself; `None` where the index must be asked.
     fn current(
         &self,
-        key: &Bytes,
+        key: &[u8],
         found: Option<(Sequence, Option<Entry>)>,
     ) -> Result<Option<Option<Entry>>, StoreError> {
         // What memory has is the newest. Where it has nothing, nothing was written since the snapshot,
@@ -426,10 +427,10 @@ impl Shared {
                 .any(|range| self.versions.is_range_newer(range, snapshot))
     }
 
-    fn apply(
+    fn apply<K: Deref<Target = [u8]>>(
         &self,
         state: &mut State,
-        writes: impl AsRef<[(Bytes, Write)]> + IntoIterator<Item = (Bytes, Write)>,
+        writes: impl AsRef<[(K, Write)]> + IntoIterator<Item = (K, Write)>,
         stamp_ms: Millis,
         is_durable: bool,
         garbage: &mut Garbage,

@@ -49,8 +49,8 @@ use self::shared::{Shared, Threads};
 use self::snapshots::Begun;
 use self::versions::Known;
 use super::{
-    Clock, Commit, CommitOutcome, Decision, Entry, Evaluated, KeyRange, Millis, Page, PageLimit,
-    Peeked, ReadPoint, Sequence, Snapshot, Store, StoreError, StoreFigures, Target,
+    Clock, Commit, CommitOutcome, Decision, Entry, Evaluated, Glimpse, KeyRange, Millis, Page,
+    PageLimit, Peeked, ReadPoint, Sequence, Snapshot, Store, StoreError, StoreFigures, Target,
 };
 use crate::bugs::{Bug, is_seeded};
 
@@ -250,6 +250,20 @@ impl Store for EmbeddedStore {
         Some(Peeked { sequence, entry })
     }
 
+    fn peek_with<T>(
+        &self,
+        key: &[u8],
+        at_least: Sequence,
+        take: impl FnOnce(Option<Glimpse<'_>>) -> T,
+    ) -> Option<(Sequence, T)> {
+        let sequence = self.shared.snapshots.acked();
+        if at_least > sequence {
+            return None;
+        }
+        let taken = self.shared.versions.peek_with(key, sequence, take)?;
+        Some((sequence, taken))
+    }
+
     async fn commit(
         &self,
         snapshot: EmbeddedSnapshot,
@@ -293,6 +307,20 @@ impl Store for EmbeddedStore {
                 | Err(StoreError::TooOld { .. }) => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    fn evaluate_at_once<T>(
+        &self,
+        target: Target<'_>,
+        mut decide: impl FnMut(Option<Entry>, Sequence, Millis) -> Decision<T>,
+    ) -> Option<Evaluated<T>> {
+        if self.shared.is_crowded() {
+            return None;
+        }
+        match self.shared.evaluate(target, None, &mut decide) {
+            Ok(Attempted::Done(evaluated)) => Some(evaluated),
+            Ok(Attempted::Crowded(()) | Attempted::Unknown) | Err(_) => None,
         }
     }
 

@@ -211,7 +211,7 @@ impl Shared {
         })
     }
 
-    fn is_crowded(&self) -> bool {
+    pub(super) fn is_crowded(&self) -> bool {
         self.versions.unfolded_bytes() > self.options.max_unfolded_bytes
             || self.sequencer.pending_bytes() > MAX_PENDING_BYTES
     }

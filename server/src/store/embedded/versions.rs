@@ -27,7 +27,7 @@ use super::key::Key;
 use super::order::{Order, Pass};
 use super::snapshots::Views;
 use crate::bugs::{Bug, is_seeded};
-use crate::store::{Entry, KeyRange, Millis, Sequence};
+use crate::store::{Entry, Glimpse, KeyRange, Millis, Sequence};
 
 /// Parts of the map, each with a lock of its own: many beside the threads that a server runs, and each
 /// small, since one that grows moves its slots while others wait.
@@ -245,6 +245,26 @@ impl Versions {
         slot.touch();
         let newest = &slot.newest;
         (newest.sequence <= sequence && newest.expires_ms == 0).then(|| newest.entry())
+    }
+
+    /// The same, for who takes what it needs while the slot can't change.
+    pub(super) fn peek_with<T>(
+        &self,
+        key: &[u8],
+        sequence: Sequence,
+        take: impl FnOnce(Option<Glimpse<'_>>) -> T,
+    ) -> Option<T> {
+        let (hash, mut shard) = self.shard(key);
+        let slot = shard.find(hash, key)?;
+        slot.touch();
+        let newest = &slot.newest;
+        if newest.sequence > sequence || newest.expires_ms != 0 {
+            return None;
+        }
+        Some(take(newest.value.as_deref().map(|value| Glimpse {
+            value,
+            version: newest.sequence,
+        })))
     }
 
     /// The newest version of a key, if the memory has it.
