@@ -19,7 +19,7 @@ pub struct CommandLimits {
 
 impl CommandLimits {
     /// Refuses a key of no bytes or too many.
-    pub(super) fn check_key(&self, key: &[u8]) -> Result<(), ErrorReply> {
+    pub(crate) fn check_key(&self, key: &[u8]) -> Result<(), ErrorReply> {
         if key.is_empty() {
             return Err(ErrorReply::new(
                 ErrorCode::BadRequest,
@@ -30,7 +30,7 @@ impl CommandLimits {
     }
 
     /// Refuses a value of too many bytes.
-    pub(super) fn check_value(&self, value: &[u8]) -> Result<(), ErrorReply> {
+    pub(crate) fn check_value(&self, value: &[u8]) -> Result<(), ErrorReply> {
         self.check("value", value.len(), self.max_value_bytes)
     }
 

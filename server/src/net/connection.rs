@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
-use luge_protocol::{ErrorCode, ErrorReply, FrameCodec, FrameError, Response};
+use bytes::{Buf, BytesMut};
+use luge_protocol::{ErrorCode, ErrorReply, FRAME_HEADER_BYTES, FrameCodec, FrameError, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::codec::Decoder;
 
 use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
+use super::replies::Batch;
 use super::streams::Streams;
 use super::{NetOptions, Tls, foreign, replies};
 use crate::function::{Identity, Runtime};
@@ -130,7 +131,7 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
         let streams = Streams::new(answers.clone(), options, stopping.clone());
         let end = answer_all(session, requests, &answers, streams, stopping).await;
         // The writer ends once everything that was answered has left.
-        drop(answers);
+        answers.end();
         end
     };
     let store = &core.store;
@@ -144,6 +145,8 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
     // writer goes on with what is left.
     tokio::pin!(read, write);
     let ((mut requests, end), mut sink) = tokio::select! {
+        // What was answered in a turn is written in the same turn.
+        biased;
         end = &mut read => (end, write.await),
         _ = &mut write => return,
     };
@@ -176,7 +179,19 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
     mut stopping: watch::Receiver<bool>,
 ) -> (Requests<'a, I>, End) {
     let mut authority = session.authority();
+    let mut batch = Batch::default();
     loop {
+        answer_batch(&mut session, &mut requests, answers, &mut batch);
+        if !batch.is_empty() {
+            requests.release();
+            if !answers.send_batch(&mut batch).await {
+                return (requests, End::Closed);
+            }
+            if *stopping.borrow() {
+                break;
+            }
+            continue;
+        }
         let next = tokio::select! {
             biased;
             next = requests.next() => next,
@@ -188,7 +203,8 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
             },
         };
         let body = match next {
-            Ok(body) => body,
+            Ok(Some(body)) => body,
+            Ok(None) => continue,
             // A connection with a stream has something to wait for.
             Err(End::Idle) if !streams.is_empty() => continue,
             Err(end) => return (requests, end),
@@ -218,19 +234,49 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
     (requests, End::Closed)
 }
 
+/// Answers the plain requests that have arrived and come next, as long as there is room for their replies.
+fn answer_batch<S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
+    session: &mut Session<S, R>,
+    requests: &mut Requests<'_, I>,
+    answers: &replies::Replies,
+    batch: &mut Batch,
+) {
+    while answers.has_room(batch)
+        && let Some(body) = requests.whole()
+        && batch.add(|target| session.answer_at_once(body, target))
+    {
+        let bytes = body.len();
+        requests.pass(bytes);
+    }
+}
+
 impl<I: AsyncRead + Unpin> Requests<'_, I> {
-    /// The next request's body.
-    async fn next(&mut self) -> Result<bytes::Bytes, End> {
-        loop {
-            match self.codec.decode(&mut self.buffer) {
-                Ok(Some(body)) => {
-                    self.frame_began = None;
-                    self.has_spoken = true;
-                    return Ok(body);
-                }
-                Ok(None) => self.read().await?,
-                Err(error) => return Err(self.refuse(&error)),
+    /// The body of the next request where it lies, if that is there as a whole and within the bounds.
+    fn whole(&self) -> Option<&[u8]> {
+        let (header, rest) = self.buffer.split_first_chunk::<FRAME_HEADER_BYTES>()?;
+        let bytes = u32::from_be_bytes(*header) as usize;
+        (bytes <= self.codec.max_frame_bytes)
+            .then(|| rest.get(..bytes))
+            .flatten()
+    }
+
+    /// Goes on behind a request's body that was looked at.
+    fn pass(&mut self, bytes: usize) {
+        self.buffer.advance(FRAME_HEADER_BYTES + bytes);
+        self.frame_began = None;
+        self.has_spoken = true;
+    }
+
+    /// The next request's body if it is there as a whole; otherwise reads what has arrived, which may be one.
+    async fn next(&mut self) -> Result<Option<bytes::Bytes>, End> {
+        match self.codec.decode(&mut self.buffer) {
+            Ok(Some(body)) => {
+                self.frame_began = None;
+                self.has_spoken = true;
+                Ok(Some(body))
             }
+            Ok(None) => self.read().await.map(|()| None),
+            Err(error) => Err(self.refuse(&error)),
         }
     }
 

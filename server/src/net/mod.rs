@@ -5,6 +5,7 @@ mod connection;
 mod foreign;
 mod http;
 mod listener;
+mod outbox;
 mod replies;
 mod streams;
 mod tls;

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use luge_protocol::{ErrorCode, ErrorReply, Reply, RequestId, Response};
+use luge_protocol::{ErrorCode, ErrorReply, FRAME_HEADER_BYTES, Reply, RequestId, Response};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::NetOptions;
 use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
+use super::outbox::{Frame, Outbox, Queued, Taken};
 use crate::bugs::{Bug, is_seeded};
-use crate::session::Answer;
-use crate::store::{Sequence, Store};
+use crate::session::{Answer, MAX_PLAIN_RESPONSE_BYTES, Written};
+use crate::store::{Sequence, Store, StoreError};
 
 /// Replies that are written together at the most, in bytes.
 const MAX_WRITE_BYTES: usize = 256 << 10;
@@ -25,6 +26,12 @@ const MAX_WRITE_BYTES: usize = 256 << 10;
 /// What a client must take in the time that it has, so that one that takes a byte now and then does not
 /// hold its replies for ever.
 const PIECE_BYTES: usize = 64 << 10;
+
+/// Plain replies that are handed over together at the most, before others get their turn.
+const MAX_BATCH_REPLIES: usize = 128;
+
+/// The memory of a batch that is kept for the next one, in bytes.
+const MAX_KEPT_BATCH_BYTES: usize = 16 << 10;
 
 /// Events that one connection holds at the most, in bytes.
 const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -35,7 +42,7 @@ const MIN_EVENT_BYTES: usize = 1 << 10;
 /// Where a session's answers go.
 #[derive(Clone)]
 pub(super) struct Replies {
-    queue: mpsc::Sender<HeldReply>,
+    outbox: Arc<Outbox>,
     /// One permit a byte, so that unread replies are bounded in bytes, too.
     bytes: Arc<Semaphore>,
     /// What of them this connection holds without asking the server's budget.
@@ -50,6 +57,14 @@ pub(super) struct Replies {
     max_frame_bytes: usize,
 }
 
+/// Replies to plain requests that came in together, until they are handed over. They have no place yet, and
+/// are added only while there is one for all of them.
+#[derive(Default)]
+pub(super) struct Batch {
+    frames: Vec<u8>,
+    replies: Vec<(RequestId, Sequence, usize)>,
+}
+
 /// The server's budgets.
 #[derive(Clone)]
 pub(super) struct Shared {
@@ -59,24 +74,16 @@ pub(super) struct Shared {
     pub(super) events: SharedBuffers,
 }
 
-/// A reply that waits for its gate and its turn.
-struct HeldReply {
-    id: RequestId,
-    frame: Vec<u8>,
-    gate: Sequence,
-    place: Place,
-}
-
 /// What a reply takes of the bounds on unread ones, given back when it is dropped.
 #[expect(dead_code, reason = "holding it is its use")]
-struct Place {
-    bytes: Option<OwnedSemaphorePermit>,
-    room: Room,
+pub(super) struct Place {
+    pub(super) bytes: Option<OwnedSemaphorePermit>,
+    pub(super) room: Room,
 }
 
 /// Where a reply's bytes are counted, until it is dropped.
 #[expect(dead_code, reason = "holding it is its use")]
-enum Room {
+pub(super) enum Room {
     Allowance(OwnedSemaphorePermit),
     Shared(Held),
     /// A stream's end, which is small, and the only one of its stream.
@@ -85,28 +92,97 @@ enum Room {
 
 /// Makes both ends of the queue.
 pub(super) fn queue(options: &NetOptions, shared: Shared) -> (Replies, Waiting) {
-    let (queue, waiting) = mpsc::channel(options.max_unread_replies);
+    let outbox = Arc::new(Outbox::new(options.max_unread_replies));
     let bytes = Arc::new(Semaphore::new(
         options.max_unread_bytes + options.max_frame_bytes,
     ));
     let allowance = Arc::new(Semaphore::new(ALLOWANCE_BYTES));
+    let waiting = Waiting {
+        outbox: Arc::clone(&outbox),
+        bytes: Arc::clone(&bytes),
+        allowance: Arc::clone(&allowance),
+    };
     let replies = Replies {
         event_bytes: Arc::new(Semaphore::new(MAX_EVENT_BYTES)),
         event_allowance: Arc::new(Semaphore::new(ALLOWANCE_BYTES)),
         allowance,
         shared,
         patience: options.write_timeout,
-        queue,
+        outbox,
         bytes,
         max_frame_bytes: options.max_frame_bytes,
     };
-    (replies, Waiting(waiting))
+    (replies, waiting)
 }
 
-/// The other end.
-pub(super) struct Waiting(mpsc::Receiver<HeldReply>);
+/// The other end. Once it is dropped, nothing more can be sent.
+pub(super) struct Waiting {
+    outbox: Arc<Outbox>,
+    /// Those of the other end, to which the places of short replies are given back.
+    bytes: Arc<Semaphore>,
+    allowance: Arc<Semaphore>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.outbox.close();
+    }
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.replies.is_empty()
+    }
+
+    /// Adds a reply that `write` makes by appending its body; answers whether there is one.
+    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Written>) -> bool {
+        let begin = self.frames.len();
+        self.frames.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+        let Some(Written { id, gate }) = write(&mut self.frames) else {
+            self.frames.truncate(begin);
+            return false;
+        };
+        let frame = self.frames.get_mut(begin..).unwrap_or_default();
+        write_header(frame);
+        self.replies.push((id, gate, frame.len()));
+        true
+    }
+}
 
 impl Replies {
+    /// Whether there is a place for another plain reply behind those of the batch, however long it is. Nobody
+    /// else takes places by their bytes, so those can't be gone before the batch is sent.
+    pub(super) fn has_room(&self, batch: &Batch) -> bool {
+        const FRAME_BYTES: usize = FRAME_HEADER_BYTES + MAX_PLAIN_RESPONSE_BYTES;
+        let (replies, bytes) = (batch.replies.len() + 1, batch.frames.len() + FRAME_BYTES);
+        replies <= MAX_BATCH_REPLIES
+            && MAX_PLAIN_RESPONSE_BYTES <= self.max_frame_bytes
+            && replies <= self.outbox.room()
+            && bytes <= self.allowance.available_permits()
+            && bytes <= self.bytes.available_permits()
+    }
+
+    /// Hands the replies of a batch over, and empties it. Answers whether the connection can still be
+    /// written to.
+    pub(super) async fn send_batch(&self, batch: &mut Batch) -> bool {
+        let Ok(weight) = u32::try_from(batch.frames.len()) else {
+            return false;
+        };
+        let places = async {
+            self.bytes.acquire_many(weight).await.ok()?.forget();
+            self.allowance.acquire_many(weight).await.ok()?.forget();
+            Some(())
+        };
+        if places.await.is_none() || !self.outbox.reserve(batch.replies.len()).await {
+            return false;
+        }
+        self.outbox.push_short(&batch.frames, &batch.replies);
+        batch.frames.clear();
+        batch.frames.shrink_to(MAX_KEPT_BATCH_BYTES);
+        batch.replies.clear();
+        true
+    }
+
     /// Hands an answer over, waiting while too many are unread. Answers whether the connection can
     /// still be written to.
     pub(super) async fn send(&self, answer: Answer) -> bool {
@@ -120,16 +196,21 @@ impl Replies {
         let Some(room) = self.room(weight).await else {
             return false;
         };
-        let held = HeldReply {
-            id,
-            frame,
-            gate,
-            place: Place {
-                bytes: Some(permit),
-                room,
-            },
+        let place = Place {
+            bytes: Some(permit),
+            room,
         };
-        self.queue.send(held).await.is_ok()
+        if !self.outbox.reserve(1).await {
+            return false;
+        }
+        let frame = Frame::Own(frame, place);
+        self.outbox.push(Queued { id, gate, frame });
+        true
+    }
+
+    /// Nothing is sent from now on; what was sent is still written.
+    pub(super) fn end(&self) {
+        self.outbox.end();
     }
 
     /// Hands an event of a stream over, waiting while too many are unread. Answers whether the
@@ -165,15 +246,14 @@ impl Replies {
     }
 
     async fn enqueue(&self, response: Response<Reply>, place: Place) -> bool {
-        let Ok(turn) = self.queue.reserve().await else {
+        if !self.outbox.reserve(1).await {
             return false;
-        };
-        turn.send(HeldReply {
+        }
+        self.outbox.push(Queued {
             id: response.id,
-            frame: encode(response, self.max_frame_bytes),
             // A stream tells only what is acked.
             gate: 0,
-            place,
+            frame: Frame::Own(encode(response, self.max_frame_bytes), place),
         });
         true
     }
@@ -207,62 +287,41 @@ impl Replies {
 impl Waiting {
     /// Writes replies until there are no more, or the client takes none any longer.
     pub(super) async fn write<S: Store>(
-        mut self,
+        self,
         store: &S,
         socket: &mut (impl AsyncWrite + Unpin),
         write_timeout: Duration,
         sent: &AtomicU64,
     ) {
-        let mut next = self.0.recv().await;
-        let mut buffer = Vec::new();
-        // A reply has its place until it is written, or slow readers would hold more than is counted.
-        let mut places = Vec::new();
-        while let Some(held) = next.take() {
-            places.push(open(store, held, &mut buffer).await);
-            // What is ready leaves together; what still waits for the disk does not hold it up.
-            while buffer.len() < MAX_WRITE_BYTES {
-                let Ok(held) = self.0.try_recv() else { break };
-                if !store.is_acked(held.gate) && !is_seeded(Bug::ReplyBeforeGate) {
-                    next = Some(held);
-                    break;
-                }
-                buffer.extend_from_slice(&held.frame);
-                places.push(held.place);
+        let may_leave = |gate| is_seeded(Bug::ReplyBeforeGate) || store.is_acked(gate);
+        let mut taken = Taken::default();
+        while let Some((id, gate)) = self.outbox.next().await {
+            if !may_leave(gate)
+                && let Err(error) = store.acked(gate).await
+            {
+                self.outbox
+                    .replace_next(&mut taken, &unknown_outcome(id, &error));
             }
-            if !write_all(socket, &buffer, write_timeout).await {
+            // What is ready leaves together; what still waits for the disk does not hold it up.
+            self.outbox.take(&mut taken, MAX_WRITE_BYTES, may_leave);
+            if !write_all(socket, &taken.bytes, write_timeout).await {
                 return;
             }
-            sent.fetch_add(buffer.len() as u64, Ordering::Relaxed);
-            buffer.clear();
-            places.clear();
-            if buffer.capacity() > MAX_WRITE_BYTES * 2 {
-                buffer = Vec::new();
+            sent.fetch_add(taken.bytes.len() as u64, Ordering::Relaxed);
+            if taken.short_bytes > 0 {
+                self.bytes.add_permits(taken.short_bytes);
+                self.allowance.add_permits(taken.short_bytes);
             }
-            if next.is_none() {
-                next = self.0.recv().await;
-            }
+            taken.clear(MAX_WRITE_BYTES * 2);
         }
     }
 }
 
-/// Waits for the gate, and appends the frame; answers its place.
-async fn open<S: Store>(store: &S, held: HeldReply, buffer: &mut Vec<u8>) -> Place {
-    if is_seeded(Bug::ReplyBeforeGate) {
-        buffer.extend_from_slice(&held.frame);
-        return held.place;
-    }
-    match store.acked(held.gate).await {
-        Ok(()) => buffer.extend_from_slice(&held.frame),
-        Err(error) => {
-            let reply = ErrorReply::new(ErrorCode::UnknownOutcome, error.to_string());
-            let response = Response {
-                id: held.id,
-                outcome: Err(reply),
-            };
-            buffer.extend_from_slice(&encode(response, usize::MAX));
-        }
-    }
-    held.place
+/// What is told of a request whose gate will never open, as a frame.
+fn unknown_outcome(id: RequestId, error: &StoreError) -> Vec<u8> {
+    let reply = ErrorReply::new(ErrorCode::UnknownOutcome, error.to_string());
+    let outcome = Err(reply);
+    encode(Response { id, outcome }, usize::MAX)
 }
 
 async fn write_all(
@@ -282,9 +341,9 @@ async fn write_all(
 /// A response as a frame; one that is too large for a frame is told as an error.
 pub(super) fn encode(response: Response<Reply>, max_frame_bytes: usize) -> Vec<u8> {
     let id = response.id;
-    let mut frame = vec![0; luge_protocol::FRAME_HEADER_BYTES];
+    let mut frame = vec![0; FRAME_HEADER_BYTES];
     let encoded = response.encode(&mut frame);
-    let length = frame.len() - luge_protocol::FRAME_HEADER_BYTES;
+    let length = frame.len() - FRAME_HEADER_BYTES;
     let refusal = match encoded {
         Ok(()) if length <= max_frame_bytes => None,
         Ok(()) => Some(ErrorReply::new(
@@ -304,11 +363,15 @@ pub(super) fn encode(response: Response<Reply>, max_frame_bytes: usize) -> Vec<u
             usize::MAX,
         );
     }
-    let header = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    for (place, byte) in frame.iter_mut().zip(header) {
-        *place = byte;
-    }
+    write_header(&mut frame);
     frame
+}
+
+/// Puts the length of the body before it, where there is room for it already.
+fn write_header(frame: &mut [u8]) {
+    if let Some((header, body)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() {
+        *header = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+    }
 }
 
 #[cfg(test)]

@@ -131,6 +131,12 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         }
     }
 
+    /// Whether the session may read and write keys, and nothing has changed since that was found out.
+    pub(super) fn may_use_data(&self) -> bool {
+        let may_use = self.grant.is_some_and(|grant| grant.role >= Role::Data);
+        may_use && self.over.is_none() && matches!(self.authority.has_changed(), Ok(false))
+    }
+
     /// Whether the session may ask for this now.
     pub(super) fn check(&mut self, command: &Command<'_>) -> Result<(), ErrorReply> {
         self.renew()?;

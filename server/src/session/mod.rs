@@ -14,6 +14,7 @@ mod hooks;
 mod logs;
 mod modules;
 mod places;
+mod plain;
 mod point;
 mod procedures;
 mod refusal;
@@ -52,6 +53,7 @@ use streams::StreamTable;
 pub use authority::{Authority, Role, Token, TokenHash};
 pub use figures::{Figures, FunctionFigures, Traffic};
 pub use modules::{LoadError, load_modules};
+pub use plain::{MAX_PLAIN_RESPONSE_BYTES, Written};
 pub use streams::{Interruption, Progress, Stream};
 pub use sweep::{sweep, sweep_once};
 
@@ -167,6 +169,8 @@ pub struct Session<S: Store, R: Runtime<S::Snapshot>> {
     streams: StreamTable,
     /// The stream that the last request began, until it is taken over.
     begun: Option<Stream<S, R>>,
+    /// The store's key of a plain request, kept for its memory.
+    place: Vec<u8>,
 }
 
 /// What one request is answered with.
@@ -298,6 +302,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             last_seen: 0,
             streams: StreamTable::default(),
             begun: None,
+            place: Vec::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, RwLockReadGuard};
 
 /// Lets commits through side by side, or one whole attempt by itself.
 ///
@@ -26,6 +26,11 @@ impl Coordinator {
     /// The right to commit beside others.
     pub async fn shared(&self) -> Permit {
         Permit::Shared(Arc::clone(&self.gate).read_owned().await)
+    }
+
+    /// The right to commit beside others, where nobody has to be waited for.
+    pub fn try_shared(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.gate.try_read().ok()
     }
 
     /// The right to commit alone, in turn with the others.

@@ -27,6 +27,12 @@ impl Keyspace {
         joined(&[self.first_byte()], key)
     }
 
+    /// Appends the store's key of a key of this part.
+    pub fn write_key(self, key: &[u8], target: &mut Vec<u8>) {
+        target.push(self.first_byte());
+        target.extend_from_slice(key);
+    }
+
     /// The store's range of `[start, end)`; an empty `end` reaches to the last key of this part.
     #[must_use]
     pub fn range(self, start: &[u8], end: &[u8]) -> KeyRange {
