@@ -1,8 +1,11 @@
 //! One connection: a socket that drives a session.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -144,12 +147,10 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
     // Whichever ends first: without a writer there is nobody to answer to, and without a reader the
     // writer goes on with what is left.
     tokio::pin!(read, write);
-    let ((mut requests, end), mut sink) = tokio::select! {
-        // What was answered in a turn is written in the same turn.
-        biased;
-        end = &mut read => (end, write.await),
-        _ = &mut write => return,
+    let Some((mut requests, end)) = before(read.as_mut(), write.as_mut()).await else {
+        return;
     };
+    let mut sink = write.await;
     let farewell = match end {
         End::Closed => {
             // By TLS, an end in order is said.
@@ -169,6 +170,25 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
         )
         .await;
     }
+}
+
+/// What the reader ends with, if it does before the writer, which has the first and the last word of each turn: what
+/// was answered in a turn leaves in it, and what a turn that was cut short has left leaves in the next, before more is
+/// answered.
+async fn before<T, W>(
+    mut reader: Pin<&mut impl Future<Output = T>>,
+    mut writer: Pin<&mut impl Future<Output = W>>,
+) -> Option<T> {
+    poll_fn(|context| {
+        if writer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(end) = reader.as_mut().poll(context) {
+            return Poll::Ready(Some(end));
+        }
+        writer.as_mut().poll(context).map(|_| None)
+    })
+    .await
 }
 
 async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
