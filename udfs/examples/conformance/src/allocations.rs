@@ -16,7 +16,7 @@ pub(crate) fn run(rounds: u32) -> Result<u64, u32> {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let (place, scale) = ((random >> 33) as usize % LIVE, (random >> 40) % 17);
-        let length = ((random >> 17) % LARGEST >> scale) as usize;
+        let length = (((random >> 17) % LARGEST) >> scale) as usize;
         let tag = round.to_le_bytes()[0];
         let Some(kept) = live.get_mut(place) else {
             continue;
