@@ -125,6 +125,13 @@ async fn prepare(address: SocketAddr) -> Result<Client, Error> {
     client
         .module_push("bench", GUEST.as_bytes(), options)
         .await?;
+    // A module that ran long has its calls apart from those who serve connections, from the next call on.
+    let short = LimitsRequest {
+        fuel: Some(10_000_000),
+        ..LimitsRequest::default()
+    };
+    let ended = client.call_within("bench.wait", [], Some(short)).await;
+    assert!(ended.is_err(), "a loop does not end by itself");
     Ok(client)
 }
 

@@ -166,6 +166,9 @@ pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
     /// Keeps compiled forms of these binaries and of no others.
     fn keep_only(&self, binaries: &[Hash]);
 
+    /// Has every function that runs look whether it is to end, without waiting for the next tick.
+    fn hurry(&self);
+
     /// Drops an instance that must serve nothing more, whatever its isolation.
     fn retire(&self, instance: Self::Instance);
 

@@ -1,6 +1,6 @@
 //! The requests that run functions, for who wants to look at them or to end one.
 //!
-//! A call that is killed ends at its next tick, or at once where it waits for a place, for its turn or
+//! A call that is killed ends where it next looks, which it is hurried to, or at once where it waits for a place, for its turn or
 //! for being alone. It is answered `killed`, and nothing of it was written. What is in the store's hands
 //! already is committed.
 

@@ -375,7 +375,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
                 let now = (self.core.surroundings.now)();
                 (Ok(Reply::Calls(self.core.calls.list(now))), 0)
             }
-            Command::CallsKill(kill) => (self.core.calls.kill(kill.call).map(Reply::Done), 0),
+            Command::CallsKill(kill) => {
+                let killed = self.core.calls.kill(kill.call);
+                self.core.runtime.hurry();
+                (killed.map(Reply::Done), 0)
+            }
             Command::ModuleStats(of) => stats::told(&self.core, of.name.as_deref()),
         }
     }

@@ -227,6 +227,10 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         }
     }
 
+    fn hurry(&self) {
+        self.engine.increment_epoch();
+    }
+
     fn retire(&self, mut instance: Instance<S>) {
         instance.set_sound(false);
     }
