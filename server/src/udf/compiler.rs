@@ -238,7 +238,11 @@ impl Order {
                 drop(output);
                 read
             };
-            let (_, read, _) = tokio::join!(give, take, errors.read_to_end(&mut complaint));
+            let listen = async {
+                let _ = errors.read_to_end(&mut complaint).await;
+                drop(errors);
+            };
+            let (_, read, ()) = tokio::join!(give, take, listen);
             read?;
         }
         let status = child.wait().await?;

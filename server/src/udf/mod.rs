@@ -89,7 +89,7 @@ impl<S: Snapshot> WasmRuntime<S> {
         let room = Room::new(options.max_instances, room::mapping_limit());
         let options = &EngineOptions {
             max_instances: room.instances,
-            max_idle_instances: options.max_idle_instances.min(room.instances as usize),
+            max_idle_instances: room.share_of(options.max_idle_instances, options.max_instances),
             ..options.clone()
         };
         let engine = engine::build(options)?;

@@ -56,6 +56,12 @@ impl Room {
         Self::of(most, true, told)
     }
 
+    /// What is left of a part of the instances that are wanted: the same share of those that there are.
+    pub(super) fn share_of(&self, part: usize, wanted: u32) -> usize {
+        let share = part as u128 * u128::from(self.instances) / u128::from(wanted.max(1));
+        usize::try_from(share).unwrap_or(usize::MAX)
+    }
+
     fn of(instances: u32, is_cut: bool, told: String) -> Self {
         Self {
             instances,
@@ -84,6 +90,7 @@ mod tests {
             room.to_string().contains("vm.max_map_count=124096"),
             "{room}"
         );
+        assert_eq!(room.share_of(12_000, 20_000), 6_143);
         assert_eq!(Room::new(20_000, Some(124_096)).instances, 20_000);
     }
 

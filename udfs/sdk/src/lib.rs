@@ -52,7 +52,7 @@
 // The macros name this crate by its name, here as well.
 extern crate self as luge_udf;
 
-#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+#[cfg(all(target_arch = "wasm32", target_os = "unknown", feature = "allocator"))]
 mod allocator;
 pub mod config;
 pub mod context;

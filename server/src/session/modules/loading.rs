@@ -30,7 +30,7 @@ pub enum LoadError {
     Store(#[from] TransactionError),
     /// A module that was accepted once is refused now.
     #[error(
-        "the stored module `{name}` can't be loaded: {reason}; the release that accepted it can serve this folder"
+        "the stored module `{name}` can't be loaded: {reason}; unless that names a setting or the machine, the release that accepted it can serve this folder"
     )]
     Module {
         /// Its name.

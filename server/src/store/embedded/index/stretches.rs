@@ -89,6 +89,31 @@ impl Gap {
     }
 }
 
+/// The same rows in memory of their own, which is as large as is counted: a page has room for more than it found.
+fn copied(rows: &[(Bytes, Entry)]) -> Vec<(Bytes, Entry)> {
+    let length = rows
+        .iter()
+        .map(|(key, entry)| key.len() + entry.value.len());
+    let mut bytes = Vec::with_capacity(length.sum());
+    for (key, entry) in rows {
+        bytes.extend_from_slice(key);
+        bytes.extend_from_slice(&entry.value);
+    }
+    let mut bytes = Bytes::from(bytes);
+    let copied = rows.iter().map(|(key, entry)| {
+        let key = bytes.split_to(key.len());
+        let value = bytes.split_to(entry.value.len());
+        (
+            key,
+            Entry {
+                value,
+                ..entry.clone()
+            },
+        )
+    });
+    copied.collect()
+}
+
 impl Stretches {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self {
@@ -142,7 +167,8 @@ impl Stretches {
         let lengths = rows
             .iter()
             .map(|(key, entry)| key.len() + entry.value.len());
-        let bytes = STRETCH_BYTES + rows.len() * ROW_BYTES + lengths.sum::<usize>();
+        let ends = covered.start.len() + covered.end.len();
+        let bytes = STRETCH_BYTES + ends + rows.len() * ROW_BYTES + lengths.sum::<usize>();
         if bytes > self.max_bytes / 4 || covered.is_empty() {
             return;
         }
@@ -155,11 +181,11 @@ impl Stretches {
             return;
         }
         state.bytes += bytes;
-        let mut rows = rows.to_vec();
+        let mut rows = copied(rows);
         if is_reverse {
             rows.reverse();
         }
-        // Copies, since these may be parts of large pieces of memory.
+        // Copies, as of the rows, since these may be parts of large pieces of memory.
         let start = Bytes::copy_from_slice(&covered.start);
         let stretch = Stretch {
             start: start.clone(),
@@ -291,6 +317,39 @@ mod tests {
         if let Found::Gap(gap) = stretches.find(covered, false) {
             stretches.keep(&gap, covered, rows, false);
         }
+    }
+
+    /// Scans of empty ranges with ends of many MiB were kept for the price of their rows, which they had none of;
+    /// and rows held the whole page that they were found in.
+    #[test]
+    fn what_is_kept_is_counted_with_its_ends_and_holds_no_more_than_that() {
+        let stretches = Stretches::new(1 << 20);
+        for number in 0..100_u8 {
+            let ends = |last| Bytes::from([vec![number; 100_000], vec![last]].concat());
+            let covered = KeyRange {
+                start: ends(0),
+                end: ends(1),
+            };
+            keep(&stretches, &covered, &[]);
+        }
+        let state = stretches.lock();
+        let held: usize = state
+            .stretches
+            .values()
+            .map(|it| it.start.len() + it.end.len())
+            .sum();
+        assert!(
+            held <= state.bytes && state.bytes <= 1 << 20,
+            "{held} of {}",
+            state.bytes
+        );
+        drop(state);
+        let page = Bytes::from(vec![b'k'; 1 << 16]);
+        let (_, entry) = row("k");
+        let rows = copied(&[(page.slice(..3), entry)]);
+        let (key, entry) = &rows[0];
+        assert_eq!((&key[..], &entry.value[..]), (&b"kkk"[..], &b"value"[..]));
+        assert!(!page.as_ptr_range().contains(&key.as_ptr()));
     }
 
     #[test]
