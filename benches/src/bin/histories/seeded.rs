@@ -12,7 +12,7 @@ use crate::{Setup, Store};
 
 /// The bugs that a history can show, each with the store that has it. Those of durability are
 /// `torture`'s, or a power cut's.
-const FOUND_HERE: [(Bug, Setup); 27] = [
+const FOUND_HERE: [(Bug, Setup); 26] = [
     (Bug::DropPoints, DEFAULT),
     (Bug::DropRanges, DEFAULT),
     (Bug::RangeToLastRow, DEFAULT),
@@ -36,7 +36,6 @@ const FOUND_HERE: [(Bug, Setup); 27] = [
     (Bug::ForgetOlderVersions, SMALL),
     (Bug::KeepWhole, SMALL),
     (Bug::LostOrderEntry, SMALL),
-    (Bug::StaleCacheFill, SMALL),
     (Bug::KeepStretches, SMALL),
     (Bug::FoldAboveOldestSnapshot, SMALL),
     (Bug::ForgetFoldedDelete, SMALL),
