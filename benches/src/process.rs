@@ -30,6 +30,23 @@ pub struct Server {
     log: UnboundedReceiver<String>,
 }
 
+/// Why a server is not ready.
+pub enum NotReady {
+    /// It ended by itself, and had written this.
+    Ended(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<NotReady> for String {
+    fn from(why: NotReady) -> Self {
+        match why {
+            NotReady::Ended(log) => format!("the server ended before it was ready:\n{log}"),
+            NotReady::Other(message) => message,
+        }
+    }
+}
+
 /// The program that lies beside this one.
 pub fn program() -> Result<PathBuf, String> {
     let own =
@@ -95,7 +112,7 @@ impl Server {
     }
 
     /// Waits until it serves; answers its address.
-    pub async fn ready(&mut self) -> Result<SocketAddr, String> {
+    pub async fn ready(&mut self) -> Result<SocketAddr, NotReady> {
         let mut before = String::new();
         loop {
             match timeout(PATIENCE, self.log.recv()).await {
@@ -106,23 +123,23 @@ impl Server {
                     if let Some(Ok(address)) = address.map(str::parse) {
                         if self.wants_bug && !before.contains("seeded bugs") {
                             let message = "luge-server is built without the feature seeded-bugs";
-                            return Err(message.to_owned());
+                            return Err(NotReady::Other(message.to_owned()));
                         }
                         // A kill leaves the index as it is; were it thrown away, nobody would see what
                         // it has lost.
                         if before.contains("the index is made anew") {
-                            return Err(format!("the index was not trusted:\n{before}"));
+                            let message = format!("the index was not trusted:\n{before}");
+                            return Err(NotReady::Other(message));
                         }
                         return Ok(address);
                     }
                     before += &line;
                     before.push('\n');
                 }
-                Ok(None) => return Err(format!("the server ended before it was ready:\n{before}")),
+                Ok(None) => return Err(NotReady::Ended(before)),
                 Err(_) => {
-                    return Err(format!(
-                        "the server is not ready after {PATIENCE:?}:\n{before}"
-                    ));
+                    let message = format!("the server is not ready after {PATIENCE:?}:\n{before}");
+                    return Err(NotReady::Other(message));
                 }
             }
         }

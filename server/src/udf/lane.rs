@@ -1,7 +1,8 @@
 //! The lane of calls that run long: threads of their own, behind those that serve requests.
 //!
 //! ```text
-//!   a module's call used more than LONG_CALL ──▶ its next calls run in the lane, a slice of a tick at a time
+//!   a module's call used more than LONG_CALL ──▶ goes on in the lane, a slice of a tick at a time,
+//!   or somebody killed it                        and its module's next calls begin there
 //!   calls in the lane that used less, in a row ──▶ its next calls run where their requests are served again
 //! ```
 //!
@@ -9,7 +10,7 @@
 //! leave, and among the calls there each module has the same share (`turns.rs`): a module that loops on
 //! every connection that it can get holds up neither plain commands nor, by more than a turn, other modules.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -90,8 +91,12 @@ impl Pace {
     /// module could have begun where requests are served.
     pub(super) fn look(&self, used: &Usage) {
         if is_long(used) {
-            self.long.store(SHORT_CALLS, Ordering::Relaxed);
+            self.found_long();
         }
+    }
+
+    fn found_long(&self) {
+        self.long.store(SHORT_CALLS, Ordering::Relaxed);
     }
 
     /// Takes note of what a call used that has ended.
@@ -123,15 +128,41 @@ impl Lane {
         })
     }
 
-    /// Runs a call; `None` where it is killed, or failed in a fault of our own.
-    pub(super) async fn run<T: Send + 'static>(
+    /// Runs a call where its request is served, and in the lane from when its module is found to be long; `None`
+    /// where it is killed there, or failed in a fault of our own.
+    pub(super) async fn run_if_long<F>(
         &self,
         pace: &Pace,
         running: &Running,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
+        mut work: Pin<Box<F>>,
+    ) -> Option<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        let here = poll_fn(|context| match pace.is_long() {
+            true => Poll::Ready(None),
+            false => match work.as_mut().poll(context) {
+                Poll::Pending if pace.is_long() => Poll::Ready(None),
+                other => other.map(Some),
+            },
+        });
+        let ended = match here.await {
+            Some(ended) => Some(ended),
+            None => self.run(pace, running, work).await,
+        };
+        // Who kills a call has found it too long.
+        if running.is_killed() {
+            pace.found_long();
+        }
+        ended
+    }
+
+    async fn run<F>(&self, pace: &Pace, running: &Running, work: Pin<Box<F>>) -> Option<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
         let paced = Paced {
-            work: Box::pin(work),
+            work,
             module: pace.module,
             turns: Arc::clone(&self.turns),
             waiting: None,
@@ -191,5 +222,39 @@ fn is_long(used: &Usage) -> bool {
 fn step_back() {
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::warn!(%error, "a thread of the lane can't be put behind others");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first calls of a module that loops stayed where requests are served for as long as their budget lasted.
+    #[tokio::test]
+    async fn a_call_that_is_found_long_goes_on_in_the_lane() {
+        let lane = Lane::start(1).unwrap();
+        let pace = Arc::new(Pace::new());
+        let found = Arc::clone(&pace);
+        let thread = || std::thread::current().name().unwrap_or_default().to_owned();
+        let work = Box::pin(async move {
+            let before = thread();
+            found.found_long();
+            tokio::task::yield_now().await;
+            (before, thread())
+        });
+        let running = Running::default();
+        let (before, after) = lane.run_if_long(&pace, &running, work).await.unwrap();
+        assert_ne!(before, "luge-lane");
+        assert_eq!(after, "luge-lane");
+    }
+
+    #[tokio::test]
+    async fn a_module_of_which_a_call_was_killed_begins_in_the_lane() {
+        let lane = Lane::start(1).unwrap();
+        let (pace, running) = (Pace::new(), Running::default());
+        running.kill();
+        let ended = lane.run_if_long(&pace, &running, Box::pin(async { 7 }));
+        assert_eq!(ended.await, Some(7));
+        assert!(pace.is_long());
     }
 }

@@ -45,7 +45,7 @@ use sha2::{Digest, Sha256};
 
 use crate::function::{
     Artefact, Budget, Call, CallLimits, Candidate, Compiled, Ended, Exports, Failure, Hash, Loaded,
-    Running, Runtime,
+    Running, Runtime, Usage,
 };
 use crate::store::Snapshot;
 use luge_protocol::{ErrorCode, Isolation};
@@ -247,87 +247,78 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         call: Box<Call<S>>,
         budget: &Budget,
     ) -> Ended<S> {
+        let earlier = instance.take();
+        let Some(place) = module.function(function) else {
+            return absent(function, call);
+        };
+        let (moved, given) = (Arc::clone(module), budget.clone());
+        // It owns what it needs, so that it can go on in the lane.
+        let work = Box::pin(async move { call_once(&moved, earlier, place, call, &given).await });
         let pace = module.pace();
-        let ended = match pace.is_long() && !budget.is_alone {
-            true => {
-                self.call_in_lane(module, instance, function, call, budget)
-                    .await
-            }
-            false => call_here(&self.engine, module, instance, function, call, budget).await,
+        let ended = match budget.is_alone {
+            true => Some(work.await),
+            false => self.lane.run_if_long(pace, &budget.running, work).await,
+        };
+        let Some((ended, live)) = ended else {
+            return lost(&budget.running);
         };
         if ended.call.is_some() {
             pace.note(&ended.usage);
         }
+        *instance = live;
         ended
     }
 }
 
-impl<S: Snapshot> WasmRuntime<S> {
-    async fn call_in_lane(
-        &self,
-        module: &Arc<Module<S>>,
-        instance: &mut Option<Instance<S>>,
-        function: &str,
-        call: Box<Call<S>>,
-        budget: &Budget,
-    ) -> Ended<S> {
-        let (engine, budget) = (self.engine.clone(), budget.clone());
-        let running = Arc::clone(&budget.running);
-        let (moved, function) = (Arc::clone(module), function.to_owned());
-        let mut live = instance.take();
-        let work = async move {
-            let ended = call_here(&engine, &moved, &mut live, &function, call, &budget).await;
-            (ended, live)
-        };
-        match self.lane.run(module.pace(), &running, work).await {
-            Some((ended, live)) => {
-                *instance = live;
-                ended
-            }
-            None => lost(&running),
-        }
+/// A call of a function that is not there.
+fn absent<S: Snapshot>(function: &str, call: Box<Call<S>>) -> Ended<S> {
+    let message = format!("the module has no function `{function}`");
+    Ended {
+        call: Some(call),
+        outcome: Err(Failure::new(ErrorCode::Internal, message)),
+        usage: Usage::default(),
     }
 }
 
-/// Calls a function on the caller's thread.
-async fn call_here<S: Snapshot>(
-    engine: &wasmtime::Engine,
+/// Calls the function at this place of the module, on whichever thread asks for it; answers the instance, too,
+/// where it is still sound.
+async fn call_once<S: Snapshot>(
     module: &Module<S>,
-    instance: &mut Option<Instance<S>>,
-    function: &str,
+    earlier: Option<Instance<S>>,
+    place: usize,
     call: Box<Call<S>>,
     budget: &Budget,
-) -> Ended<S> {
-    let mut live = match prepare(engine, module, instance.take(), call, budget).await {
+) -> (Ended<S>, Option<Instance<S>>) {
+    let mut live = match prepare(module, earlier, call, budget).await {
         Ok(live) => live,
-        Err(ended) => return *ended,
+        Err(ended) => return (*ended, None),
     };
     let sandbox = live.sandbox();
-    let outcome = sandbox.run(module, function).await;
+    let outcome = sandbox.run(module, place).await;
     // Before the lines are read: the meter is this thread's, and that may end on another.
     let (call, usage) = sandbox.end();
     if call.is_none() {
-        return lost(&budget.running);
+        return (lost(&budget.running), None);
     }
     let is_whole = !sandbox.has_refused();
     let outcome = match outcome {
         Ok(number) => Ok(number),
         Err(fallen) => Err(fallen.with_lines(module.lines()).await),
     };
-    if outcome.is_ok() {
+    let live = outcome.is_ok().then(|| {
         live.set_sound(is_whole);
-        *instance = Some(live);
-    }
-    Ended {
+        live
+    });
+    let ended = Ended {
         call,
         outcome,
         usage,
-    }
+    };
+    (ended, live)
 }
 
 /// An instance with the call in it: the one that there is, one that was kept, or a new one.
 async fn prepare<S: Snapshot>(
-    engine: &wasmtime::Engine,
     module: &Module<S>,
     earlier: Option<Instance<S>>,
     call: Box<Call<S>>,
@@ -346,7 +337,7 @@ async fn prepare<S: Snapshot>(
         return Ok(instance);
     }
     let home = is_kept.then(|| Arc::clone(module.pool()));
-    let sandbox = Sandbox::make(engine, module, call, budget).await?;
+    let sandbox = Sandbox::make(module, call, budget).await?;
     Ok(Instance::new(Box::new(sandbox), home))
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Engine, TypedFunc, UpdateDeadline};
+use wasmtime::{TypedFunc, UpdateDeadline};
 
 use super::failure::Fallen;
 use super::guest::{HostState, HostStop};
 use super::limiter::Limiter;
-use super::meter::{GiveWay, Meter};
+use super::meter::{Meter, give_way};
 use super::module::Module;
 use crate::function::{Budget, Call, CallLimits, Ended, Stage, Usage};
 use crate::store::Snapshot;
@@ -28,7 +28,6 @@ pub(super) struct Sandbox<S: Snapshot> {
 impl<S: Snapshot> Sandbox<S> {
     /// Makes and initialises an instance, within the budget of the call that it is made for.
     pub(super) async fn make(
-        engine: &Engine,
         module: &Module<S>,
         call: Box<Call<S>>,
         budget: &Budget,
@@ -43,7 +42,7 @@ impl<S: Snapshot> Sandbox<S> {
             },
             memory: None,
         };
-        let store = wasmtime::Store::new(engine, state);
+        let store = wasmtime::Store::new(module.linked().module().engine(), state);
         let mut live = Self {
             store,
             instance: None,
@@ -63,8 +62,8 @@ impl<S: Snapshot> Sandbox<S> {
             pace.look(&usage);
             let check = meter.check();
             check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
-            let give_way = GiveWay::new(Arc::clone(meter));
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(give_way)))
+            let turn = give_way(Arc::clone(meter));
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn)))
         });
         match live.initialise(module).await {
             Ok(()) => Ok(live),
@@ -143,10 +142,10 @@ impl<S: Snapshot> Sandbox<S> {
         Ok(())
     }
 
-    /// Runs an exported function. The first run of an instance goes on with the fuel that the
-    /// initialisation left; every later one begins with a full tank.
-    pub(super) async fn run(&mut self, module: &Module<S>, function: &str) -> Result<i32, Fallen> {
-        match self.enter(module, function).await {
+    /// Runs the exported function at this place of the module. The first run of an instance goes on with the fuel
+    /// that the initialisation left; every later one begins with a full tank.
+    pub(super) async fn run(&mut self, module: &Module<S>, place: usize) -> Result<i32, Fallen> {
+        match self.enter(module, place).await {
             Ok(number) => Ok(number),
             Err(error) => Err(self.fallen(&error)),
         }
@@ -157,9 +156,7 @@ impl<S: Snapshot> Sandbox<S> {
         self.store.data().limiter.refused.is_some()
     }
 
-    async fn enter(&mut self, module: &Module<S>, function: &str) -> wasmtime::Result<i32> {
-        let place = module.function(function);
-        let place = place.ok_or_else(|| wasmtime::format_err!("no function `{function}`"))?;
+    async fn enter(&mut self, module: &Module<S>, place: usize) -> wasmtime::Result<i32> {
         if !matches!(self.entries.get(place), Some(Some(_))) {
             let entry = self.look_up(module, place)?;
             // Only an instance that serves again keeps it.
@@ -174,7 +171,7 @@ impl<S: Snapshot> Sandbox<S> {
         }
         match self.entries.get(place) {
             Some(Some(entry)) => entry.call_async(&mut self.store, ()).await,
-            _ => Err(wasmtime::format_err!("`{function}` was looked up in vain")),
+            _ => Err(wasmtime::format_err!("function {place} was looked up in vain")),
         }
     }
 

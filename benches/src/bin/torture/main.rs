@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use luge_benches::process::{Program, Server, program};
+use luge_benches::process::{NotReady, Program, Server, program};
 use luge_benches::random::{Random, fresh_seed};
 use luge_client::Client;
 use tempfile::TempDir;
@@ -278,7 +278,13 @@ impl Torture {
     async fn start(&mut self) -> Result<(Server, SocketAddr), Failure> {
         let began = Instant::now();
         let mut server = Server::start(&self.program, &self.folder)?;
-        let address = server.ready().await?;
+        let address = server.ready().await.map_err(|why| match why {
+            // What it acknowledged lies in this folder, and a refusal takes all of it away.
+            NotReady::Ended(log) if self.figures.restarts > 0 => Failure::Lost(vec![format!(
+                "the server refuses the folder that it has written:\n{log}"
+            )]),
+            why => Failure::Broken(why.into()),
+        })?;
         let took = began.elapsed();
         self.figures.restarts += 1;
         self.figures.restarting += took;
