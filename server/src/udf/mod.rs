@@ -251,9 +251,9 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         let Some(place) = module.function(function) else {
             return absent(function, call);
         };
-        let (moved, given) = (Arc::clone(module), budget.clone());
         // It owns what it needs, so that it can go on in the lane.
-        let work = Box::pin(async move { call_once(&moved, earlier, place, call, &given).await });
+        let (moved, given) = (Arc::clone(module), budget.clone());
+        let work = Box::pin(call_once(moved, earlier, place, call, given));
         let pace = module.pace();
         let ended = match budget.is_alone {
             true => Some(work.await),
@@ -283,18 +283,23 @@ fn absent<S: Snapshot>(function: &str, call: Box<Call<S>>) -> Ended<S> {
 /// Calls the function at this place of the module, on whichever thread asks for it; answers the instance, too,
 /// where it is still sound.
 async fn call_once<S: Snapshot>(
-    module: &Module<S>,
+    module: Arc<Module<S>>,
     earlier: Option<Instance<S>>,
     place: usize,
     call: Box<Call<S>>,
-    budget: &Budget,
+    budget: Budget,
 ) -> (Ended<S>, Option<Instance<S>>) {
-    let mut live = match prepare(module, earlier, call, budget).await {
+    // What happens to few calls, or costs them much more, is boxed: it would make this future, which every call
+    // pays for, four times as large.
+    let mut live = match ready(&module, earlier, call, &budget) {
         Ok(live) => live,
-        Err(ended) => return (*ended, None),
+        Err(call) => match Box::pin(make(&module, call, &budget)).await {
+            Ok(live) => live,
+            Err(ended) => return (*ended, None),
+        },
     };
     let sandbox = live.sandbox();
-    let outcome = sandbox.run(module, place).await;
+    let outcome = sandbox.run(&module, place).await;
     // Before the lines are read: the meter is this thread's, and that may end on another.
     let (call, usage) = sandbox.end();
     if call.is_none() {
@@ -303,7 +308,7 @@ async fn call_once<S: Snapshot>(
     let is_whole = !sandbox.has_refused();
     let outcome = match outcome {
         Ok(number) => Ok(number),
-        Err(fallen) => Err(fallen.with_lines(module.lines()).await),
+        Err(fallen) => Err(Box::pin(fallen.with_lines(module.lines())).await),
     };
     let live = outcome.is_ok().then(|| {
         live.set_sound(is_whole);
@@ -317,25 +322,34 @@ async fn call_once<S: Snapshot>(
     (ended, live)
 }
 
-/// An instance with the call in it: the one that there is, one that was kept, or a new one.
-async fn prepare<S: Snapshot>(
+/// An instance with the call in it: the one that there is, or one that was kept. Gives the call back where there
+/// is none.
+fn ready<S: Snapshot>(
     module: &Module<S>,
     earlier: Option<Instance<S>>,
     call: Box<Call<S>>,
     budget: &Budget,
+) -> Result<Instance<S>, Box<Call<S>>> {
+    let kept = || match budget.isolation {
+        Isolation::Reuse => module.pool().take(&budget.limits),
+        Isolation::Fresh => None,
+    };
+    let Some(mut instance) = earlier.or_else(kept) else {
+        return Err(call);
+    };
+    // Until its call has come to an end, it is to be dropped.
+    instance.set_sound(false);
+    instance.sandbox().give(call, budget);
+    Ok(instance)
+}
+
+/// A new instance with the call in it.
+async fn make<S: Snapshot>(
+    module: &Module<S>,
+    call: Box<Call<S>>,
+    budget: &Budget,
 ) -> Result<Instance<S>, Box<Ended<S>>> {
     let is_kept = budget.isolation == Isolation::Reuse;
-    let kept = || {
-        is_kept
-            .then(|| module.pool().take(&budget.limits))
-            .flatten()
-    };
-    if let Some(mut instance) = earlier.or_else(kept) {
-        // Until its call has come to an end, it is to be dropped.
-        instance.set_sound(false);
-        instance.sandbox().give(call, budget);
-        return Ok(instance);
-    }
     let home = is_kept.then(|| Arc::clone(module.pool()));
     let sandbox = Sandbox::make(module, call, budget).await?;
     Ok(Instance::new(Box::new(sandbox), home))

@@ -174,7 +174,8 @@ fn configure(config: &mut Config, setup: Setup) {
     config.durability = setup.durability;
     if setup.has_small_bounds {
         config.sled_cache_bytes = 1 << 20;
-        config.cache_bytes = 64 << 10;
+        // A part of it has room for four entries or so, and takes none that is larger than a quarter.
+        config.cache_bytes = 96 << 10;
         config.max_unfolded_bytes = 256 << 10;
         config.fold_log_bytes = 16 << 10;
         config.log_segment_bytes = 32 << 10;

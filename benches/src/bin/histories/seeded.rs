@@ -12,7 +12,7 @@ use crate::{Setup, Store};
 
 /// The bugs that a history can show, each with the store that has it. Those of durability are
 /// `torture`'s, or a power cut's.
-const FOUND_HERE: [(Bug, Setup); 26] = [
+const FOUND_HERE: [(Bug, Setup); 27] = [
     (Bug::DropPoints, DEFAULT),
     (Bug::DropRanges, DEFAULT),
     (Bug::RangeToLastRow, DEFAULT),
@@ -37,6 +37,7 @@ const FOUND_HERE: [(Bug, Setup); 26] = [
     (Bug::KeepWhole, SMALL),
     (Bug::LostOrderEntry, SMALL),
     (Bug::KeepStretches, SMALL),
+    (Bug::StaleCacheFill, SMALL),
     (Bug::FoldAboveOldestSnapshot, SMALL),
     (Bug::ForgetFoldedDelete, SMALL),
 ];

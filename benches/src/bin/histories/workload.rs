@@ -16,6 +16,11 @@ const GROUP_KEYS: u64 = 5;
 const COUNTERS: u64 = 2;
 const HOOKED: u64 = 3;
 
+/// Keys that everybody turns to at the same time and then leaves alone, for so many numbers each: by the time that
+/// one comes again, a store with small bounds has it in its index alone.
+const COLD: u64 = 48;
+const COLD_TURN: u64 = 16;
+
 /// One in so many requests is a long look.
 const LONG_LOOK_EVERY: u64 = 500;
 
@@ -106,7 +111,13 @@ impl Round {
         let groups = (0..GROUPS).flat_map(|group| self.group(group).1);
         let hooked = (0..HOOKED).flat_map(|which| self.hooked(which));
         let all = of("p", POINTS).chain(of("c", COUNTERS)).chain(groups);
-        all.chain(hooked).collect()
+        all.chain(hooked).chain(of("o", COLD)).collect()
+    }
+
+    /// The cold key whose turn it is.
+    fn cold(&self) -> String {
+        let turn = self.next.load(Ordering::Relaxed) / COLD_TURN;
+        self.key("o", turn % COLD)
     }
 
     /// A group's prefix and its keys.
@@ -181,9 +192,21 @@ impl Chooser<'_> {
                 vec![write, Task::Get(key)]
             }
             12..15 => self.watch_expiry(),
-            15..30 => (0..=self.random.below(5)).map(|_| self.task()).collect(),
+            15..30 => self.cold(),
+            30..45 => (0..=self.random.below(5)).map(|_| self.task()).collect(),
             _ => vec![self.task()],
         }
+    }
+
+    /// Reads or writes the key that is cold for everybody, and looks at it again.
+    fn cold(&mut self) -> Vec<Task> {
+        let key = self.round.cold();
+        let first = match self.random.below(10) {
+            0..6 => Task::Get(key.clone()),
+            6..9 => self.set(key.clone()),
+            _ => Task::Call(vec![Step::Get(key.clone()), Step::Set(key.clone(), self.value())]),
+        };
+        vec![first, Task::Get(key)]
     }
 
     fn task(&mut self) -> Task {
