@@ -150,7 +150,10 @@ impl Bench {
             match ended.outcome {
                 Ok(0) => {}
                 Ok(other) => return Err(format!("the hook answered {other}")),
-                Err(failure) => return Err(failure.message),
+                Err(failure) => {
+                    let log = failure.log.unwrap_or_default();
+                    return Err(format!("{}\n{log}", failure.message));
+                }
             }
             transaction = ended.call.and_then(|mut call| call.transaction.take());
             used = Some(ended.usage);

@@ -269,7 +269,9 @@ impl<V> Walk<'_, V> {
         for segment in self.segments.iter().skip(fault.segment) {
             let bytes = segment.read(self.disk)?;
             let rest = bytes.get(kept..).unwrap_or_default();
-            remains.is_blank &= is_blank(rest);
+            // Mostly it is what a segment was reserved with, in which there is nothing to look for.
+            let rest = if is_blank(rest) { &[][..] } else { rest };
+            remains.is_blank &= rest.is_empty();
             if let (0, Ok(header)) = (kept, &segment.header) {
                 remains.synced = remains.synced.max(header.synced);
             }
