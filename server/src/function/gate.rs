@@ -49,13 +49,19 @@ impl Gate {
         }
     }
 
+    /// Takes a place, if there is one.
+    pub fn try_enter(&self) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Place { _permit: permit })
+    }
+
     /// Takes a place, and waits for one where there is none, behind those who wait already.
     ///
     /// # Errors
     /// As many as may wait do.
     pub async fn enter(&self) -> Result<Place, Crowded> {
-        if let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(Place { _permit: permit });
+        if let Some(place) = self.try_enter() {
+            return Ok(place);
         }
         let before = self.waiting.fetch_add(1, Ordering::AcqRel);
         let _waiting = Waiting(&self.waiting);

@@ -5,11 +5,10 @@
 //!             their writes stand              undone on an error or a block         conflict: from the start
 //! ```
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest};
+use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest, Phase};
 use tracing::{Instrument, Span};
 
 use super::calls::Ticket;
@@ -17,7 +16,7 @@ use super::places::Places;
 use super::stats::Ran;
 use super::{Context, Core};
 use crate::bugs::{Bug, is_seeded};
-use crate::command::{self, Action, CommandError, Outcome, Plan, Shape};
+use crate::command::{self, Action, CommandError, Outcome, Part, Plan, Shape};
 use crate::function::{
     Budget, Call, CallLimits, Ended, Failure, HookView, Registered, Registry, RequestContext,
     Runtime, Seed, Stage, Usage,
@@ -38,8 +37,8 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     pub(super) request: RequestContext,
     pub(super) arrived: Instant,
     pub(super) deadline: Option<Instant>,
-    /// One instance for each module whose hooks have been called.
-    instances: HashMap<String, Option<R::Instance>>,
+    /// One instance for each module whose hooks have been called. Mostly it is one.
+    instances: Vec<Live<R::Module, R::Instance>>,
     /// What the caller of a procedure lowers its limits to.
     pub(super) lowered: LimitsRequest,
     seed: Option<Seed>,
@@ -51,6 +50,12 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     /// What all functions have used.
     usage: Usage,
     ran: Ran,
+}
+
+/// An instance that serves the hooks of its module, one after the other.
+struct Live<M, I> {
+    module: Arc<Registered<M>>,
+    instance: I,
 }
 
 /// Why an attempt ended without an answer.
@@ -92,7 +97,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             request: request.clone(),
             arrived: context.arrived,
             deadline: context.deadline(),
-            instances: HashMap::new(),
+            instances: Vec::new(),
             lowered: lowered(context.command),
             seed: None,
             calls: 0,
@@ -120,10 +125,9 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             Err(CommandError::Refused(reply)) => return self.settle(Err(reply), false),
             Err(CommandError::Store(error)) => return Err(Abort::Store(error)),
         };
-        let is_hooked = self.is_hooked(&plan);
         self.take_places_of(&plan).await?;
         let beginning = self.transaction()?.savepoint();
-        let hooks_began = self.clock(is_hooked);
+        let hooks_began = self.clock(&plan, Phase::Request);
         let mut refused = self.request_hooks(&mut plan).await?;
         self.note_hooks(hooks_began);
         let before = self.transaction()?.savepoint();
@@ -140,7 +144,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             self.transaction()?.undo_to(place);
             has_changed = false;
         }
-        let hooks_began = self.clock(is_hooked);
+        let hooks_began = self.clock(&plan, Phase::Response);
         let blocked = self.response_hooks(&mut plan, refused.as_ref()).await?;
         self.note_hooks(hooks_began);
         if let Some(blocked) = blocked {
@@ -175,14 +179,14 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         self.transaction.as_mut().ok_or(Abort::Lost)
     }
 
-    fn is_hooked(&self, plan: &Plan) -> bool {
-        let mut parts = plan.parts.iter();
-        parts.any(|part| self.registry.is_hooked(part.hook_command(), &part.key))
-    }
-
-    /// The time, where there are hooks to measure.
-    fn clock(&self, is_hooked: bool) -> Option<Instant> {
-        is_hooked.then(|| (self.core.surroundings.now)())
+    /// The time, where the phase has hooks to measure.
+    fn clock(&self, plan: &Plan, phase: Phase) -> Option<Instant> {
+        let is_hooked = |part: &Part| {
+            let mut hooks = self.registry.hooks(part.hook_command(), phase, &part.key);
+            hooks.next().is_some()
+        };
+        let any = plan.parts.iter().any(is_hooked);
+        any.then(|| (self.core.surroundings.now)())
     }
 
     fn note_hooks(&self, began: Option<Instant>) {
@@ -253,7 +257,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         // Whoever runs functions has a ticket; what has none can't be seen.
         let ticket = self.ticket.get();
         let running = ticket.map(|ticket| {
-            ticket.runs(&module.description.name, function);
+            ticket.runs(&module.context, &call.function);
             Arc::clone(ticket.running())
         });
         let budget = Budget {
@@ -264,22 +268,20 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             running: running.unwrap_or_default(),
             isolation: module.description.isolation,
         };
-        let mut own = None;
-        let instance = match stage {
-            // A procedure has an instance to itself within its request: hooks leave nothing in it, and
-            // hooks must not run in one whose memory the caller has lowered.
-            Stage::Procedure => &mut own,
-            _ => self
-                .instances
-                .entry(module.description.name.clone())
-                .or_default(),
-        };
+        // A procedure has an instance to itself within its request: hooks leave nothing in it, and
+        // hooks must not run in one whose memory the caller has lowered.
+        let is_hook = stage != Stage::Procedure;
+        let mut instance = is_hook.then(|| self.take_instance(module)).flatten();
         let ended = self
             .core
             .runtime
-            .call(&module.module, instance, function, call, &budget)
+            .call(&module.module, &mut instance, function, call, &budget)
             .instrument(span(module, function, self.request.attempt))
             .await;
+        if let Some(instance) = instance.filter(|_| is_hook) {
+            let module = Arc::clone(module);
+            self.instances.push(Live { module, instance });
+        }
         self.count(module, function, stage, &ended);
         if budget.running.is_killed() {
             return Err(Abort::Killed);
@@ -340,10 +342,16 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     }
 
     /// After a failure a module gets a fresh instance.
-    pub(super) fn drop_instance(&mut self, module: &str) {
-        if let Some(Some(instance)) = self.instances.remove(module) {
+    pub(super) fn drop_instance(&mut self, module: &Arc<Registered<R::Module>>) {
+        if let Some(instance) = self.take_instance(module) {
             self.core.runtime.retire(instance);
         }
+    }
+
+    fn take_instance(&mut self, module: &Arc<Registered<R::Module>>) -> Option<R::Instance> {
+        let mut instances = self.instances.iter();
+        let place = instances.position(|live| Arc::ptr_eq(&live.module, module))?;
+        Some(self.instances.swap_remove(place).instance)
     }
 
     /// Every call of an attempt has random numbers of its own, from one seed of the attempt.

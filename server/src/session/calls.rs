@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use luge_protocol::{ErrorCode, ErrorReply, RunningCall};
 
 use super::refusal::named;
-use crate::function::{RequestContext, Running, Usage};
+use crate::function::{ModuleContext, RequestContext, Running, Usage};
 
 /// Every request that runs functions, by its number.
 #[derive(Default)]
@@ -32,7 +32,7 @@ struct Listed {
 struct Now {
     attempt: u32,
     /// Module and function; none while it waits.
-    function: Option<(String, String)>,
+    function: Option<(Arc<ModuleContext>, Arc<str>)>,
     /// What its hooks have taken of its time; none where it has no hooks.
     hook_time: Option<Duration>,
 }
@@ -91,7 +91,11 @@ impl Calls {
 impl Listed {
     fn tell(&self, now: Instant) -> RunningCall {
         let doing = self.now();
-        let (module, function) = doing.function.clone().unzip();
+        let (module, function) = doing
+            .function
+            .as_ref()
+            .map(|(module, function)| (module.name.clone(), function.to_string()))
+            .unzip();
         // What waits uses nothing.
         let used = match module {
             Some(_) => self.running.used(),
@@ -128,9 +132,9 @@ impl Ticket {
     }
 
     /// Notes that a function runs.
-    pub(super) fn runs(&self, module: &str, function: &str) {
+    pub(super) fn runs(&self, module: &Arc<ModuleContext>, function: &Arc<str>) {
         self.listed.running.note(&Usage::default());
-        self.listed.now().function = Some((module.to_owned(), function.to_owned()));
+        self.listed.now().function = Some((Arc::clone(module), Arc::clone(function)));
     }
 
     /// Notes that hooks ran for so long.

@@ -195,7 +195,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         let name = &module.description.name;
         if bytes > budget.bytes_left {
             self.transaction()?.undo_to(savepoint);
-            self.drop_instance(name);
+            self.drop_instance(module);
             return Ok(Decision::Refuse(self.too_much()));
         }
         budget.bytes_left -= bytes;
@@ -219,7 +219,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             Ok(decision) => Ok(decision),
             Err(failure) => {
                 self.transaction()?.undo_to(savepoint);
-                self.drop_instance(name);
+                self.drop_instance(module);
                 if budget.left.is_zero() {
                     return Ok(Decision::Refuse(self.out_of_time(entry, budget)));
                 }

@@ -75,11 +75,19 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         if self.core.settings.is_alone(self.request.attempt) {
             return Ok(());
         }
+        modules.sort_by(|left, right| left.description.name.cmp(&right.description.name));
+        modules.dedup_by(|left, right| Arc::ptr_eq(left, right));
+        // Mostly there is room, and whoever waits listens for its kill and for a time.
+        let gates: Option<Vec<Place>> = modules.iter().map(|it| it.gate.try_enter()).collect();
+        if let Some(gates) = gates
+            && let Ok(running) = self.core.running.try_acquire()
+        {
+            self.places = Some(Places { gates, running });
+            return Ok(());
+        }
         let longest = modules.iter().map(|module| module.limits.deadline).max();
         let own = longest.map(|longest| self.arrived + longest);
         let deadline = self.deadline.into_iter().chain(own).min();
-        modules.sort_by(|left, right| left.description.name.cmp(&right.description.name));
-        modules.dedup_by(|left, right| Arc::ptr_eq(left, right));
         let places = async {
             let mut gates = Vec::with_capacity(modules.len());
             for module in modules {

@@ -185,10 +185,12 @@ async fn unless_killed<T>(
 ) -> Option<T> {
     match ticket.get() {
         None => Some(waited_for.await),
+        Some(ticket) if ticket.running().is_killed() => None,
+        // Mostly nothing is to be waited for, and listening for a kill costs more than that.
         Some(ticket) => tokio::select! {
             biased;
-            () = ticket.running().killed() => None,
             done = waited_for => Some(done),
+            () = ticket.running().killed() => None,
         },
     }
 }

@@ -171,7 +171,9 @@ impl<S: Snapshot> Sandbox<S> {
         }
         match self.entries.get(place) {
             Some(Some(entry)) => entry.call_async(&mut self.store, ()).await,
-            _ => Err(wasmtime::format_err!("function {place} was looked up in vain")),
+            _ => Err(wasmtime::format_err!(
+                "function {place} was looked up in vain"
+            )),
         }
     }
 

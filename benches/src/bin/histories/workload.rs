@@ -204,7 +204,10 @@ impl Chooser<'_> {
         let first = match self.random.below(10) {
             0..6 => Task::Get(key.clone()),
             6..9 => self.set(key.clone()),
-            _ => Task::Call(vec![Step::Get(key.clone()), Step::Set(key.clone(), self.value())]),
+            _ => Task::Call(vec![
+                Step::Get(key.clone()),
+                Step::Set(key.clone(), self.value()),
+            ]),
         };
         vec![first, Task::Get(key)]
     }
