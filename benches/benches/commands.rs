@@ -67,13 +67,21 @@ fn through<S: Store>(
     };
     let hooked = "hooked:user:1234567890";
     let kept = "kept:user:1234567890";
+    let five = ("five:user:1234567890", "kept-five:user:1234567890");
     runtime.block_on(async {
         let session = &mut *session.lock().await;
         let guest = wat::parse_str(GUEST).expect("the guest is well-formed");
         push(session, "kept", &guest, Some("kept:"), Isolation::Reuse).await;
+        for name in ["one", "two", "three", "four", "five"] {
+            push(session, name, &guest, Some("five:"), Isolation::Fresh).await;
+        }
+        for name in ["six", "seven", "eight", "nine", "ten"] {
+            push(session, name, &guest, Some("kept-five:"), Isolation::Reuse).await;
+        }
         push(session, "bank", BANK, None, Isolation::Fresh).await;
         push(session, "kept-bank", BANK, None, Isolation::Reuse).await;
-        for body in [set("plain:user:1234567890"), set(hooked), set(kept)] {
+        let sets = [hooked, kept, five.0, five.1].map(set);
+        for body in [set("plain:user:1234567890")].into_iter().chain(sets) {
             ask(session, &body).await;
         }
         ask(session, &call("bank.open", &encoded(("anna", 100)))).await;
@@ -85,6 +93,8 @@ fn through<S: Store>(
         ("get", get("plain:user:1234567890")),
         ("get with a request hook", get(hooked)),
         ("get with a request hook in a kept instance", get(kept)),
+        ("get with five request hooks", get(five.0)),
+        ("get with five request hooks in kept instances", get(five.1)),
         ("set", set("plain:user:1234567890")),
         (
             "call of a procedure that does nothing",

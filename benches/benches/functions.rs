@@ -104,7 +104,8 @@ async fn run(
     let mut transaction = Some(Transaction::new(snapshot, writes));
     let mut instance: Option<Instance<MemorySnapshot>> = None;
     let begun = Instant::now();
-    let budget = Budget {
+    let mut budget = Budget {
+        begun,
         is_alone: false,
         limits: limits.clone(),
         cpu: limits.cpu,
@@ -113,6 +114,7 @@ async fn run(
         isolation,
     };
     for _ in 0..count {
+        budget.begun = Instant::now();
         let request = RequestContext::default();
         let taken = transaction.take();
         let context = Arc::clone(context);

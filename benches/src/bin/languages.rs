@@ -130,11 +130,13 @@ impl Bench {
         let began = Instant::now();
         let mut used = None;
         for _ in 0..count {
+            let begun = Instant::now();
             let budget = Budget {
+                begun,
                 is_alone: false,
                 limits: self.limits.clone(),
                 cpu: self.limits.cpu,
-                deadline: Instant::now() + self.limits.deadline,
+                deadline: begun + self.limits.deadline,
                 running: Arc::default(),
                 isolation,
             };

@@ -88,6 +88,8 @@ pub struct Budget {
     pub limits: CallLimits,
     /// What is left of the cpu time; the least of the call's limit and of what its phase has left.
     pub cpu: Duration,
+    /// When the call begins, which is when it was asked for: the making of its instance counts.
+    pub begun: Instant,
     /// When the request must be done.
     pub deadline: Instant,
     /// Whether all commits wait for it: it gives way to no other module.

@@ -95,19 +95,24 @@ impl VersionStats {
 
     /// Where a function of this version is counted; nowhere if there is no room.
     pub fn of(&self, function: &str) -> Option<&Arc<FunctionStats>> {
-        let place = self.place(function)?;
+        self.counts(self.place(function)?)
+    }
+
+    /// The name of a function, to be shared, and where it is counted; empty if this version has no such function.
+    pub fn entry(&self, function: &str) -> (Arc<str>, Option<&Arc<FunctionStats>>) {
+        match self.place(function) {
+            Some(place) => (Arc::clone(&place.name), self.counts(place)),
+            None => (Arc::default(), None),
+        }
+    }
+
+    fn counts<'a>(&self, place: &'a Place) -> Option<&'a Arc<FunctionStats>> {
         if place.stats.get().is_none() && self.room.is_full() {
             self.room.uncounted.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let make = || Arc::new(FunctionStats::new(&self.room));
         Some(place.stats.get_or_init(make))
-    }
-
-    /// The name of a function, to be shared; empty if this version has no such function.
-    pub fn name(&self, function: &str) -> Arc<str> {
-        let place = self.place(function);
-        place.map_or_else(Arc::default, |place| Arc::clone(&place.name))
     }
 
     fn place(&self, function: &str) -> Option<&Place> {

@@ -18,8 +18,8 @@ use super::{Context, Core};
 use crate::bugs::{Bug, is_seeded};
 use crate::command::{self, Action, CommandError, Outcome, Part, Plan, Shape};
 use crate::function::{
-    Budget, Call, CallLimits, Ended, Failure, HookView, Registered, Registry, RequestContext,
-    Runtime, Seed, Stage, Usage,
+    Budget, Call, CallLimits, Ended, Failure, FunctionStats, HookView, Registered, Registry,
+    RequestContext, Runtime, Seed, Stage, Usage,
 };
 use crate::store::{ReadPoint, Store, StoreError};
 use crate::transaction::Transaction;
@@ -244,14 +244,16 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         let deadline = self
             .deadline
             .map_or(deadline, |request| request.min(deadline));
-        if (self.core.surroundings.now)() >= deadline {
+        let begun = (self.core.surroundings.now)();
+        if begun >= deadline {
             let message = "the deadline passed before the function could run";
             let failure = Failure::new(ErrorCode::DeadlineExceeded, message);
             return Ok((CallEnd::default(), Err(failure), Usage::default()));
         }
         let mut transaction = self.transaction.take().ok_or(Abort::Lost)?;
         let write_limits = transaction.set_limits(limits.writes());
-        let mut call = self.new_call(stage, transaction, module, function);
+        let (name, stats) = module.stats.entry(function);
+        let mut call = self.new_call(stage, transaction, module, name);
         call.max_output_bytes = limits.output_bytes;
         setup(&mut call);
         // Whoever runs functions has a ticket; what has none can't be seen.
@@ -264,6 +266,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             is_alone: self.core.settings.is_alone(self.request.attempt),
             limits: limits.clone(),
             cpu,
+            begun,
             deadline,
             running: running.unwrap_or_default(),
             isolation: module.description.isolation,
@@ -282,7 +285,10 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             let module = Arc::clone(module);
             self.instances.push(Live { module, instance });
         }
-        self.count(module, function, stage, &ended);
+        self.usage.add(&ended.usage);
+        if let Some(stats) = stats {
+            self.count(stats, stage, &ended);
+        }
         if budget.running.is_killed() {
             return Err(Abort::Killed);
         }
@@ -302,7 +308,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         stage: Stage,
         transaction: Transaction<S::Snapshot>,
         module: &Registered<R::Module>,
-        function: &str,
+        function: Arc<str>,
     ) -> Box<Call<S::Snapshot>> {
         let seed = self.next_seed();
         let mut call = Box::new(Call::new(
@@ -312,23 +318,13 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             Arc::clone(&module.context),
             seed,
         ));
-        call.function = module.stats.name(function);
+        call.function = function;
         call.max_key_bytes = self.core.settings.command.max_key_bytes;
         call.max_value_bytes = self.core.settings.command.max_value_bytes;
         call
     }
 
-    fn count(
-        &mut self,
-        module: &Registered<R::Module>,
-        function: &str,
-        stage: Stage,
-        ended: &Ended<S::Snapshot>,
-    ) {
-        self.usage.add(&ended.usage);
-        let Some(stats) = module.stats.of(function) else {
-            return;
-        };
+    fn count(&mut self, stats: &Arc<FunctionStats>, stage: Stage, ended: &Ended<S::Snapshot>) {
         stats.add_call(&ended.usage, self.request.attempt);
         match (&ended.outcome, stage) {
             (Err(failure), _) => stats.add_error(failure.code),

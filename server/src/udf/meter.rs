@@ -59,24 +59,26 @@ impl Meter {
         let cpu = budget.cpu.min(budget.limits.cpu);
         let running = Arc::clone(&budget.running);
         let fuel = budget.limits.fuel;
-        Self::new(budget.deadline, cpu, budget.limits.cpu, fuel, running)
+        let times = (budget.begun, budget.deadline);
+        Self::new(times, cpu, budget.limits.cpu, fuel, running)
     }
 
     /// A meter with no time on it.
     pub(super) fn idle() -> Arc<Self> {
         let none = Duration::ZERO;
-        Arc::new(Self::new(now(), none, none, 0, Arc::default()))
+        let now = now();
+        Arc::new(Self::new((now, now), none, none, 0, Arc::default()))
     }
 
     fn new(
-        deadline: Instant,
+        (begun, deadline): (Instant, Instant),
         cpu: Duration,
         cpu_limit: Duration,
         fuel: u64,
         running: Arc<Running>,
     ) -> Self {
         Self {
-            begun: now(),
+            begun,
             running,
             fuel,
             deadline,
@@ -212,8 +214,9 @@ mod tests {
     #[test]
     fn a_host_function_that_goes_on_and_on_uses_the_time_up_without_a_suspension() {
         let limit = Duration::from_millis(20);
+        let begun = now();
         let meter = Meter::new(
-            now() + Duration::from_secs(5),
+            (begun, begun + Duration::from_secs(5)),
             limit,
             limit,
             0,

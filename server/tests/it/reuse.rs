@@ -236,6 +236,7 @@ async fn count_in(
     let budget = Budget {
         is_alone: false,
         cpu: limits.cpu,
+        begun: now(),
         deadline: now() + Duration::from_secs(60),
         running: Arc::default(),
         isolation: Isolation::Reuse,

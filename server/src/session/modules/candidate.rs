@@ -213,10 +213,12 @@ async fn ask_one<S: Store, R: Runtime<S::Snapshot>>(
     let mut call = Box::new(Call::new(Stage::Describe, None, request, context, seed));
     call.function = name.into();
     call.max_output_bytes = max_output_bytes;
+    let begun = (core.surroundings.now)();
     let budget = Budget {
         limits: limits.clone(),
         cpu: limits.cpu,
-        deadline: (core.surroundings.now)() + limits.deadline,
+        begun,
+        deadline: begun + limits.deadline,
         running: Arc::default(),
         isolation: Isolation::Fresh,
         is_alone: false,
