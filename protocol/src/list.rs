@@ -59,8 +59,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
-        check(sequence.size_hint().unwrap_or(0))?;
-        let mut elements = Vec::new();
+        // What a peer says of the length is no reason to take much memory.
+        const MAX_TRUSTED: usize = 64;
+        let announced = sequence.size_hint().unwrap_or(0);
+        check(announced)?;
+        let mut elements = Vec::with_capacity(announced.min(MAX_TRUSTED));
         while let Some(element) = sequence.next_element()? {
             elements.push(element);
             check(elements.len())?;

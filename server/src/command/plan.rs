@@ -131,9 +131,11 @@ impl<M> Planner<'_, M> {
 
     fn parts(&self, action: &Action, keys: &[Key<'_>]) -> Result<Vec<Part>, ErrorReply> {
         self.limits.check_count("keys", keys.len())?;
-        keys.iter()
-            .map(|key| self.part(action.clone(), key))
-            .collect()
+        let mut parts = Vec::with_capacity(keys.len());
+        for key in keys {
+            parts.push(self.part(action.clone(), key)?);
+        }
+        Ok(parts)
     }
 
     fn call(&self, call: &luge_protocol::Call<'_>) -> Part {
@@ -318,7 +320,10 @@ impl<M> Planner<'_, M> {
                 .iter()
                 .map(|(key, live)| key.len() + live.value.len())
                 .sum::<usize>();
-            rows.extend(found);
+            match rows.is_empty() {
+                true => rows = found,
+                false => rows.extend(found),
+            }
         }
         Ok(rows)
     }

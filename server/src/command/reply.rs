@@ -26,10 +26,9 @@ pub fn reply(plan: Plan, commit: Pending) -> Reply {
         Shape::Del { next } => Reply::Del(DelReply(done(&parts), next)),
         Shape::Mget => Reply::Mget(parts.iter().map(|part| value(part, commit)).collect()),
         Shape::Scan { cursor, keys_only } => {
-            let entries = parts
-                .iter()
-                .filter_map(|part| entry(part, keys_only, commit))
-                .collect();
+            let mut entries = Vec::with_capacity(parts.len());
+            let shown = parts.iter();
+            entries.extend(shown.filter_map(|part| entry(part, keys_only, commit)));
             Reply::Scan(ScanReply(entries, cursor, commit.snapshot))
         }
         Shape::Batch { operations } => Reply::Batch(batch(&parts, operations, commit)),

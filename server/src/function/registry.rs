@@ -161,7 +161,12 @@ impl<M> Registry<M> {
         self.has_hooks(command)
             && [Phase::Request, Phase::Response]
                 .into_iter()
-                .any(|phase| self.hooks(command, phase, key).next().is_some())
+                .any(|phase| self.has_any(command, phase, key))
+    }
+
+    /// Whether a phase has hooks around this command for this key.
+    pub fn has_any(&self, command: HookCommand, phase: Phase, key: &[u8]) -> bool {
+        self.hooks(command, phase, key).next().is_some()
     }
 
     /// Whether any hook stands around this command for some key of `[start, end)`; an empty `end`

@@ -338,10 +338,14 @@ async fn write_all(
     matches!(timeout(patience, socket.flush()).await, Ok(Ok(())))
 }
 
+/// What most replies have room in, so that they take memory once.
+const USUAL_FRAME_BYTES: usize = 128;
+
 /// A response as a frame; one that is too large for a frame is told as an error.
 pub(super) fn encode(response: Response<Reply>, max_frame_bytes: usize) -> Vec<u8> {
     let id = response.id;
-    let mut frame = vec![0; FRAME_HEADER_BYTES];
+    let mut frame = Vec::with_capacity(USUAL_FRAME_BYTES);
+    frame.resize(FRAME_HEADER_BYTES, 0);
     let encoded = response.encode(&mut frame);
     let length = frame.len() - FRAME_HEADER_BYTES;
     let refusal = match encoded {

@@ -181,10 +181,8 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
 
     /// The time, where the phase has hooks to measure.
     fn clock(&self, plan: &Plan, phase: Phase) -> Option<Instant> {
-        let is_hooked = |part: &Part| {
-            let mut hooks = self.registry.hooks(part.hook_command(), phase, &part.key);
-            hooks.next().is_some()
-        };
+        let registry = self.registry;
+        let is_hooked = |part: &Part| registry.has_any(part.hook_command(), phase, &part.key);
         let any = plan.parts.iter().any(is_hooked);
         any.then(|| (self.core.surroundings.now)())
     }

@@ -86,7 +86,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         refused: &mut Option<ErrorReply>,
     ) -> Result<(), Abort> {
         let registry = self.registry;
-        let (command, key) = (part.hook_command(), part.key.clone());
+        let command = part.hook_command();
+        if !registry.has_any(command, Phase::Request, &part.key) {
+            return Ok(());
+        }
+        let key = part.key.clone();
         for hook in registry.hooks(command, Phase::Request, &key) {
             let view = view(part, ResponseStatus::Ok, None);
             match self
@@ -126,7 +130,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         let mut blocked: Option<ErrorReply> = None;
         for part in &mut plan.parts {
             let registry = self.registry;
-            let (command, key) = (part.hook_command(), part.key.clone());
+            let command = part.hook_command();
+            if !registry.has_any(command, Phase::Response, &part.key) {
+                continue;
+            }
+            let key = part.key.clone();
             for hook in registry.hooks(command, Phase::Response, &key) {
                 let (status, response) = status(part, refused.or(blocked.as_ref()));
                 let view = view(part, status, response);

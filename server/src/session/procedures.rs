@@ -1,7 +1,5 @@
 //! Procedures within an attempt: called by name, undone where they refuse or fail.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use luge_protocol::{ErrorCode, ErrorDetails, ErrorReply};
 
@@ -25,11 +23,12 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             }
             Verdict::Absent | Verdict::Blocked(_) => return Ok(Ok(())),
         }
-        let name = String::from_utf8_lossy(&part.key).into_owned();
-        let Some((module, procedure)) = self.registry.procedure(&name) else {
+        let registry = self.registry;
+        let name = String::from_utf8_lossy(&part.key);
+        let Some((module, procedure)) = registry.procedure(&name) else {
             return Ok(Err(self.unknown_procedure(&name).into()));
         };
-        let (module, function) = (Arc::clone(module), procedure.procedure.clone());
+        let function = &procedure.procedure;
         let input = part.value.clone().unwrap_or_default();
         let before = self.transaction()?.savepoint();
         let was_read_only = self.transaction()?.set_read_only(procedure.read_only);
@@ -37,7 +36,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         let cpu = limits.cpu;
         let setup = |call: &mut Call<S::Snapshot>| call.input = input;
         let (call, outcome, _) = self
-            .call(&module, &function, Stage::Procedure, &limits, cpu, setup)
+            .call(module, function, Stage::Procedure, &limits, cpu, setup)
             .await?;
         self.transaction()?.set_read_only(was_read_only);
         let output = Bytes::from(call.output);
@@ -48,14 +47,14 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             }
             Ok(code) => {
                 self.transaction()?.undo_to(before);
-                Ok(Err(self.rejected(&module, &function, code, output).into()))
+                Ok(Err(self.rejected(module, function, code, output).into()))
             }
             Err(failure) => {
                 self.transaction()?.undo_to(before);
                 let number = self.request.request;
                 let name = &module.description.name;
                 tracing::warn!(module = name, function, code = %failure.code, "a procedure failed: {}", failure.message);
-                Ok(Err(refusal::failed(name, &function, number, failure).into()))
+                Ok(Err(refusal::failed(name, function, number, failure).into()))
             }
         }
     }

@@ -86,19 +86,24 @@ pub enum TransactionError {
 
 /// A place in a transaction to return to.
 #[derive(Clone, Copy, Debug)]
-pub struct Savepoint(usize);
+pub struct Savepoint {
+    /// What was noted to be undone before it.
+    noted: usize,
+    /// Whether nothing was written before it, so that to undo is to forget every write.
+    is_first: bool,
+}
 
 /// One transaction over a snapshot.
 pub struct Transaction<S> {
     snapshot: S,
     reads: ReadSet,
     writes: BTreeMap<Bytes, Write>,
-    /// What each write since the first savepoint replaced in `writes`, in order: played backwards, it
-    /// undoes.
+    /// What each write since the first savepoint behind a write replaced in `writes`, in order: played backwards,
+    /// it undoes. Most transactions have no such savepoint.
     undo: Vec<(Bytes, Option<Write>)>,
     /// Keys in `undo` since the last savepoint: what they held at it is known already.
     undoable: BTreeSet<Bytes>,
-    /// Whether there is a place to return to.
+    /// Whether there is a place to return to behind a write.
     has_savepoint: bool,
     written_bytes: usize,
     limits: WriteLimits,
@@ -282,14 +287,21 @@ impl<S: Snapshot> Transaction<S> {
 
     /// A place to return to.
     pub fn savepoint(&mut self) -> Savepoint {
+        let is_first = self.writes.is_empty();
         self.undoable.clear();
-        self.has_savepoint = true;
-        Savepoint(self.undo.len())
+        self.has_savepoint |= !is_first;
+        Savepoint {
+            noted: self.undo.len(),
+            is_first,
+        }
     }
 
     /// Whether anything was written since the savepoint.
     pub fn has_changed_since(&self, savepoint: Savepoint) -> bool {
-        self.undo.len() > savepoint.0
+        match savepoint.is_first {
+            true => !self.writes.is_empty(),
+            false => self.undo.len() > savepoint.noted,
+        }
     }
 
     /// Undoes every write since the savepoint. What was read stays read.
@@ -298,7 +310,14 @@ impl<S: Snapshot> Transaction<S> {
             return;
         }
         self.undoable.clear();
-        while self.undo.len() > savepoint.0 {
+        if savepoint.is_first {
+            self.writes.clear();
+            self.undo.clear();
+            self.written_bytes = 0;
+            self.has_savepoint = false;
+            return;
+        }
+        while self.undo.len() > savepoint.noted {
             let Some((key, before)) = self.undo.pop() else {
                 return;
             };
@@ -453,8 +472,9 @@ impl<S: Snapshot> Transaction<S> {
 /// Anything else.
 pub fn parse_number(value: &[u8]) -> Result<i64, TransactionError> {
     let number = std::str::from_utf8(value).ok().and_then(|text| {
-        let number: i64 = text.parse().ok()?;
-        (number.to_string() == text).then_some(number)
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let is_canonical = text == "0" || digits.starts_with(|digit| ('1'..='9').contains(&digit));
+        is_canonical.then(|| text.parse().ok()).flatten()
     });
     number.ok_or_else(|| {
         let shown = String::from_utf8_lossy(value.get(..32).unwrap_or(value)).into_owned();
