@@ -289,7 +289,9 @@ pub(crate) fn durability(settings: &Settings) {
         let latencies = latencies.into_inner().expect("nobody panics");
         let in_flight = settings.writers * depth;
         println!("always, {in_flight} in flight: {}", percentiles(latencies));
-        println!("  syncs meanwhile: {}", percentiles(disk.take()));
+        let syncs = disk.take();
+        println!("  as commits meet syncs: {}", met(&syncs));
+        println!("  syncs meanwhile: {}", percentiles(syncs));
     }
     let always = rates.first().map_or(0.0, |rate| rate.second);
     println!(
@@ -316,6 +318,23 @@ fn percentiles(mut latencies: Vec<Duration>) -> String {
         at(999),
         at(1000)
     )
+}
+
+/// The sync that is under way at a moment: a long one is met by as many more commits as it is longer.
+fn met(syncs: &[Duration]) -> String {
+    let mut syncs = syncs.to_vec();
+    syncs.sort();
+    let all: Duration = syncs.iter().sum();
+    let at = |permille: u32| {
+        let mut passed = Duration::ZERO;
+        let mut before = syncs.iter().take_while(|sync| {
+            passed += **sync;
+            passed < all * permille / 1000
+        });
+        let place = before.by_ref().count();
+        syncs.get(place).copied().unwrap_or_default()
+    };
+    format!("p50 {:?}, p99 {:?}", at(500), at(990))
 }
 
 /// The median time of an append of 16 KiB with its sync, about what a group of 800 writes 20 times.
