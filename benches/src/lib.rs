@@ -1,8 +1,8 @@
 //! What the benchmarks share: a core without sockets, a guest, and requests as bytes.
 //!
 //! And what the programs that hunt for bugs are made of: [`histories`] checks what clients of a
-//! running server saw, [`torture`] what a killed server kept. [`load`] is the load generator, and [`compare`] has it
-//! drive Luge and its peers.
+//! running server saw, [`torture`] what a killed server kept. [`load`] is the load generator, [`compare`] has it
+//! drive Luge and its peers, and [`scaling`] shows how Luge's cost grows.
 
 pub mod compare;
 pub mod histories;
@@ -10,6 +10,7 @@ pub mod load;
 pub mod pipeline;
 pub mod process;
 pub mod random;
+pub mod scaling;
 pub mod targets;
 pub mod torture;
 

@@ -281,7 +281,7 @@ fn answers(
     clippy::cast_precision_loss,
     reason = "counts of a run lie far below 2^53"
 )]
-fn sample(measured: &Measured) -> Sample {
+pub(crate) fn sample(measured: &Measured) -> Sample {
     let replies = measured.replies.max(1) as f64;
     let percentile = |of: f64| measured.latency.value_at_quantile(of) as f64 / 1e3;
     Sample {

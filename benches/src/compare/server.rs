@@ -91,7 +91,24 @@ impl Server {
     /// It is gone.
     pub fn peak_memory(&self) -> Result<u64, String> {
         let status = self.proc("status")?;
-        peak_memory(&status).ok_or_else(|| format!("no peak of memory in {status:?}"))
+        kibibytes(&status, "VmHWM:").ok_or_else(|| format!("no peak of memory in {status:?}"))
+    }
+
+    /// The memory that it has now, in bytes.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn memory(&self) -> Result<u64, String> {
+        let status = self.proc("status")?;
+        kibibytes(&status, "VmRSS:").ok_or_else(|| format!("no memory in {status:?}"))
+    }
+
+    /// The parts of its address space that the kernel counts, of which a process has a limited number.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn mappings(&self) -> Result<usize, String> {
+        Ok(self.proc("maps")?.lines().count())
     }
 
     /// Waits until it does nothing, so that what it put off is not at the cost of the next one.
@@ -99,7 +116,15 @@ impl Server {
     /// # Errors
     /// It is gone.
     pub fn settle(&self) -> Result<(), String> {
-        let end = Instant::now() + MAX_SETTLE;
+        self.settle_within(MAX_SETTLE)
+    }
+
+    /// As [`Self::settle`], within another time.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn settle_within(&self, patience: Duration) -> Result<(), String> {
+        let end = Instant::now() + patience;
         let step = Duration::from_millis(50);
         let mut before = self.cpu()?;
         while Instant::now() < end {
@@ -140,8 +165,9 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
         .sum()
 }
 
-fn peak_memory(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"))?;
+/// What stands behind this name, in bytes.
+fn kibibytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|it| it.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes << 10)
 }
@@ -158,11 +184,10 @@ mod tests {
     }
 
     #[test]
-    fn the_peak_of_memory_is_in_bytes() {
-        assert_eq!(
-            peak_memory("Name:\tx\nVmHWM:\t    12 kB\nVmRSS:\t 3 kB\n"),
-            Some(12 << 10)
-        );
-        assert_eq!(peak_memory("Name:\tx\n"), None);
+    fn memory_is_in_bytes() {
+        let status = "Name:\tx\nVmHWM:\t    12 kB\nVmRSS:\t 3 kB\n";
+        assert_eq!(kibibytes(status, "VmHWM:"), Some(12 << 10));
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(3 << 10));
+        assert_eq!(kibibytes("Name:\tx\n", "VmRSS:"), None);
     }
 }

@@ -13,6 +13,8 @@ use luge_benches::compare::series::{self, Plan};
 use luge_benches::compare::system::{self, Level, Programs, System};
 use luge_benches::compare::target;
 use luge_benches::compare::workload::{self, Sizes, Workload};
+use luge_benches::scaling::sweep::Sweep;
+use luge_benches::scaling::{self, course, stage};
 
 /// Measures Luge and its peers with the same workload.
 #[derive(Parser)]
@@ -28,6 +30,35 @@ enum Command {
     Compare(Compare),
     /// Measure Luge beside the published figures of a host of Wasm plugins
     Hosting(Hosting),
+    /// Measure how Luge's cost grows, one dimension after the other, and write a plot and a table for each
+    Scaling(Scaling),
+}
+
+#[derive(clap::Args)]
+struct Scaling {
+    /// Which dimensions; without, all
+    #[arg(long, value_delimiter = ',', value_enum, value_name = "NAME,…")]
+    only: Vec<Sweep>,
+    /// The server's durability
+    #[arg(long, value_enum, default_value_t = Level::Everysec)]
+    durability: Level,
+    /// How long a point is measured, in seconds
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Turns of each point, of which the one of the median throughput is told
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Fewer points, one turn of a quarter of the length at each
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    programs: Programs,
+    /// Where the servers' folders are made; without, among the temporary files
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Where plots, tables and JSON are written
+    #[arg(long, default_value = "target/scaling", value_name = "FOLDER")]
+    out: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -48,7 +79,8 @@ struct Compare {
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     workloads: Vec<String>,
     /// Which servers: luge, `luge reuse`, redis, valkey, tarantool; without, all that are there
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", hide_possible_values = true,
+        value_parser = ["luge", "luge reuse", "redis", "valkey", "tarantool"])]
     servers: Vec<String>,
     /// Which levels of durability; without, both, where a workload has them
     #[arg(long, value_delimiter = ',', value_enum)]
@@ -90,6 +122,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Compare(arguments) => compare(&arguments),
         Command::Hosting(arguments) => hosting(&arguments),
+        Command::Scaling(arguments) => scaling(&arguments),
     };
     match outcome {
         Ok(code) => code,
@@ -135,6 +168,37 @@ fn hosting(arguments: &Hosting) -> Result<ExitCode, String> {
     match arguments.check && !rows.iter().all(hosting::Row::is_met) {
         true => Ok(ExitCode::FAILURE),
         false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn scaling(arguments: &Scaling) -> Result<ExitCode, String> {
+    let (systems, _) = system::find(&arguments.programs)?;
+    let luge = systems.into_iter().find(System::is_luge);
+    let seconds = arguments.seconds / if arguments.quick { 4.0 } else { 1.0 };
+    let length = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
+    let plan = stage::Plan {
+        luge: luge.ok_or("there is no luge-server")?,
+        level: arguments.durability,
+        length,
+        warm_up: length / 4,
+        rounds: if arguments.quick { 1 } else { arguments.rounds } as usize,
+        is_quick: arguments.quick,
+        folder: arguments.folder.clone(),
+    };
+    stage::raise_file_limit()?;
+    let is_asked = |it: &&Sweep| arguments.only.is_empty() || arguments.only.contains(*it);
+    let mut report = scaling::report::Report {
+        conditions: vec![command(), processors()],
+        growths: Vec::new(),
+    };
+    for sweep in Sweep::all().iter().filter(is_asked) {
+        report.growths.push(course::run(&plan, *sweep));
+    }
+    print!("{}", scaling::report::write(&report, &arguments.out)?);
+    eprintln!("written to {}", arguments.out.display());
+    match report.growths.iter().all(|it| it.ended.is_none()) {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
     }
 }
 
@@ -195,16 +259,8 @@ fn plan(arguments: &Compare) -> Result<Plan, String> {
 }
 
 fn conditions(arguments: &Compare, plan: &Plan, systems: &[System]) -> Vec<(String, String)> {
-    let mut said: Vec<(String, String)> = Vec::new();
+    let mut said: Vec<(String, String)> = vec![command(), processors()];
     let mut say = |name: &str, value: String| said.push((name.to_owned(), value));
-    let command: Vec<String> = std::env::args().skip(1).collect();
-    say("command", format!("`luge-bench {}`", command.join(" ")));
-    say(
-        "processors",
-        std::thread::available_parallelism()
-            .map_or(0, usize::from)
-            .to_string(),
-    );
     for system in systems.iter().filter(|it| !it.is_for_functions()) {
         say(system.name, system.version());
     }
@@ -226,6 +282,19 @@ fn conditions(arguments: &Compare, plan: &Plan, systems: &[System]) -> Vec<(Stri
         ),
     }
     said
+}
+
+fn command() -> (String, String) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    (
+        "command".to_owned(),
+        format!("`luge-bench {}`", words.join(" ")),
+    )
+}
+
+fn processors() -> (String, String) {
+    let count = std::thread::available_parallelism().map_or(0, usize::from);
+    ("processors".to_owned(), count.to_string())
 }
 
 /// Lists the targets that were missed; answers how many.

@@ -142,14 +142,14 @@ fn legend(svg: &mut String, systems: &[&str]) {
     }
 }
 
-fn colour(number: usize) -> &'static str {
+pub(crate) fn colour(number: usize) -> &'static str {
     COLOURS
         .get(number % COLOURS.len())
         .copied()
         .unwrap_or("#000000")
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

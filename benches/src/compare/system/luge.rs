@@ -10,7 +10,7 @@ use super::Level;
 use crate::compare::request::{Argument, Ask, Place};
 use crate::load::answer;
 use crate::load::client::Dialect;
-use crate::load::template::{KEY_DIGITS, Template};
+use crate::load::template::{KEY_DIGITS, Key, Template};
 use crate::load::wire::Wire;
 
 /// Built from `functions/workloads` by `LUGE_GUESTS=benches/functions udfs/build.sh`.
@@ -64,9 +64,7 @@ pub(super) fn register(module: &'static str) -> Template {
 
 /// A `ping`.
 pub(super) fn ping() -> Template {
-    let mut template = frame(&request(Request::Ping(luge_protocol::NoArguments {})));
-    template.replies = 1;
-    template
+    one(&request(Request::Ping(luge_protocol::NoArguments {})))
 }
 
 /// The length of the module.
@@ -93,20 +91,30 @@ fn push_of(name: &str, wasm: &[u8], prefix: &'static str, isolation: Isolation) 
         prefix: Some(prefix.into()),
         ..HookOverride::default()
     };
-    let push = ModulePush {
+    one(&request(Request::ModulePush(ModulePush {
+        overrides: Some(vec![prefix]),
+        isolation: Some(isolation),
+        ..as_it_is(name, wasm)
+    })))
+}
+
+/// A push that changes nothing of what the module says of itself.
+pub(super) fn plain_push(name: &str, wasm: &[u8]) -> Template {
+    one(&request(Request::ModulePush(as_it_is(name, wasm))))
+}
+
+fn as_it_is<'a>(name: &'a str, wasm: &'a [u8]) -> ModulePush<'a> {
+    ModulePush {
         name: name.into(),
         wasm: wasm.into(),
         config: None,
         limits: None,
-        overrides: Some(vec![prefix]),
+        overrides: None,
         inactive: None,
         dry_run: None,
         grant: None,
-        isolation: Some(isolation),
-    };
-    let mut template = frame(&request(Request::ModulePush(push)));
-    template.replies = 1;
-    template
+        isolation: None,
+    }
 }
 
 /// Which keys the module's hook checks.
@@ -164,14 +172,38 @@ pub(super) fn encode(ask: &Ask, module: &str) -> Template {
                 true => LOADER,
                 false => module,
             };
-            begin(&mut body, "call", 2);
-            text(&mut body, &format!("{module}.{function}"));
-            let packed = packed(arguments);
-            bin_head(&mut body, packed.bytes.len());
-            body.append(&packed);
+            return call(&format!("{module}.{function}"), arguments);
         }
     }
     frame(&body)
+}
+
+pub(super) fn call(procedure: &str, arguments: &[Argument]) -> Template {
+    let mut body = Template::default();
+    begin(&mut body, "call", 2);
+    text(&mut body, procedure);
+    let packed = packed(arguments);
+    bin_head(&mut body, packed.bytes.len());
+    body.append(&packed);
+    one(&body)
+}
+
+/// A call of the module whose name ends with the number that is drawn.
+pub(super) fn call_drawn(prefix: &str, procedure: &str) -> Template {
+    let mut body = Template::default();
+    begin(&mut body, "call", 2);
+    text_head(&mut body, prefix.len() + KEY_DIGITS + 1 + procedure.len());
+    body.key(prefix, Key::Drawn);
+    body.raw(format!(".{procedure}").as_bytes());
+    bin(&mut body, &[]);
+    one(&body)
+}
+
+/// The frame of a request that has one reply.
+fn one(body: &Template) -> Template {
+    let mut template = frame(body);
+    template.replies = 1;
+    template
 }
 
 /// A procedure takes one argument as it is, several as an array, and none as nothing.
@@ -261,7 +293,6 @@ mod tests {
 
     use super::*;
     use crate::compare::request::drawn;
-    use crate::load::template::Key;
 
     /// The request for the key 5, as the server reads it.
     fn read(ask: &Ask, module: &str) -> String {
@@ -323,9 +354,20 @@ mod tests {
         assert!(read_procedure(&loads).starts_with("load."));
     }
 
+    #[test]
+    fn a_module_is_called_by_the_number_that_is_drawn() {
+        let template = call_drawn("m", "noop");
+        assert_eq!(procedure(&template, 7), "m000000000007.noop");
+        assert_eq!(template.replies, 1);
+    }
+
     fn read_procedure(ask: &Ask) -> String {
+        procedure(&encode(ask, "fresh"), 0)
+    }
+
+    fn procedure(template: &Template, number: u64) -> String {
         let mut out = Vec::new();
-        encode(ask, "fresh").write_at(0, &mut out);
+        template.write_at(number, &mut out);
         match Decoded::decode(&out[4..]).unwrap().command {
             Request::Call(call) => call.procedure.into_owned(),
             _ => String::new(),

@@ -7,7 +7,7 @@ mod tarantool;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::request::Ask;
+use super::request::{Argument, Ask};
 use super::server::Server;
 use crate::load::client::{Client, Dialect};
 use crate::load::template::Template;
@@ -183,12 +183,28 @@ impl System {
     /// # Errors
     /// It does not start.
     pub fn start(&self, level: Level, folder: &Path) -> Result<Server, String> {
+        self.start_set(level, folder, &[])
+    }
+
+    /// As [`Self::start`]; Luge with these settings, as `name=value`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_set(
+        &self,
+        level: Level,
+        folder: &Path,
+        settings: &[&str],
+    ) -> Result<Server, String> {
         let address = free_address()?;
-        let command = match self.kind {
+        let mut command = match self.kind {
             Kind::Luge => luge::command(&self.program, address, level, folder),
             Kind::Redis => redis::command(&self.program, address, level, folder),
             Kind::Tarantool => tarantool::command(&self.program, address, level, folder)?,
         };
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
         Server::start(self.process, command, address, folder, &self.dialect())
     }
 
@@ -233,6 +249,24 @@ impl System {
     #[must_use]
     pub fn distinct_push(&self, number: usize) -> Template {
         luge::distinct_push(number)
+    }
+
+    /// A push of a module of Luge's, as it says of itself that it wants to be.
+    #[must_use]
+    pub fn push(&self, name: &str, wasm: &[u8]) -> Template {
+        luge::plain_push(name, wasm)
+    }
+
+    /// A call of a procedure of Luge's, whatever its module.
+    #[must_use]
+    pub fn call(&self, procedure: &str, arguments: &[Argument]) -> Template {
+        luge::call(procedure, arguments)
+    }
+
+    /// A call of this procedure of the module whose name is a prefix and the number that is drawn.
+    #[must_use]
+    pub fn call_drawn(&self, prefix: &str, procedure: &str) -> Template {
+        luge::call_drawn(prefix, procedure)
     }
 
     /// Requests that go together, in its protocol.
