@@ -419,8 +419,19 @@ impl Versions {
         let (hash, mut shard) = self.shard(key);
         // A snapshot that was given up shows nothing reliable; with the lock held, none that is needed
         // here is given up without anyone noticing.
-        let is_absent = shard.find(hash, key).is_none() || is_seeded(Bug::StaleCacheFill);
-        if !is_absent || !is_open() {
+        if let Some(slot) = shard.find(hash, key) {
+            if is_seeded(Bug::StaleCacheFill) {
+                let before = slot.bytes();
+                slot.newest = Version::from(found.cloned());
+                if slot.is_unfolded {
+                    self.unfolded_bytes
+                        .fetch_add(slot.bytes(), Ordering::Relaxed);
+                    self.unfolded_bytes.fetch_sub(before, Ordering::Relaxed);
+                }
+            }
+            return;
+        }
+        if !is_open() {
             return;
         }
         let slot = Slot::new(Key::from(key), Version::from(found.cloned()), false);
