@@ -4,65 +4,27 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use luge_protocol::{ErrorCode, ErrorReply, FRAME_HEADER_BYTES, FrameCodec, FrameError, Response};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use bytes::BytesMut;
+use luge_protocol::FrameCodec;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_util::codec::Decoder;
+use tokio::time::{Instant, timeout};
 
-use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
+use super::farewell::{LINGER, farewell, say_farewell, too_late};
 use super::replies::Batch;
+use super::requests::{End, Requests};
 use super::streams::Streams;
-use super::{NetOptions, Tls, foreign, replies};
+use super::{NetOptions, Tls, replies};
 use crate::function::{Identity, Runtime};
 use crate::session::{Answer, Core, Session};
 use crate::store::Store;
 
-/// How much is read at once: many requests of a pipeline.
-const READ_BYTES: usize = 32 << 10;
-
 /// The longest body before a greeting is accepted: a `hello` is short, and strangers should not fill
 /// buffers.
 const MAX_GREETING_BYTES: usize = 16 << 10;
-
-/// How long a refused peer may go on sending before it is cut off. Without it, a reset could
-/// overtake the refusal.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// What is left of a connection that came to its end.
-enum End {
-    /// The peer closed, or the socket failed.
-    Closed,
-    /// No request came for too long.
-    Idle,
-    /// We close, and everything has been said.
-    Over,
-    /// We close, after this has been said.
-    Refused(Vec<u8>),
-}
-
-/// The way in.
-struct Requests<'a, I> {
-    socket: I,
-    buffer: BytesMut,
-    codec: FrameCodec,
-    options: NetOptions,
-    /// When the frame that is arriving began to.
-    frame_began: Option<Instant>,
-    has_spoken: bool,
-    /// When the connection must have been greeted; nothing once it was.
-    greeting_deadline: Option<Instant>,
-    shared: SharedBuffers,
-    received: &'a AtomicU64,
-    /// What the buffer takes of the server's budget, while a large frame arrives and is handled.
-    held: Option<Held>,
-}
 
 /// What the connections of a listener share.
 pub(super) struct Common<S: Store, R: Runtime<S::Snapshot>> {
@@ -268,149 +230,6 @@ fn answer_batch<S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
         let bytes = body.len();
         requests.pass(bytes);
     }
-}
-
-impl<I: AsyncRead + Unpin> Requests<'_, I> {
-    /// The body of the next request where it lies, if that is there as a whole and within the bounds.
-    fn whole(&self) -> Option<&[u8]> {
-        let (header, rest) = self.buffer.split_first_chunk::<FRAME_HEADER_BYTES>()?;
-        let bytes = u32::from_be_bytes(*header) as usize;
-        (bytes <= self.codec.max_frame_bytes)
-            .then(|| rest.get(..bytes))
-            .flatten()
-    }
-
-    /// Goes on behind a request's body that was looked at.
-    fn pass(&mut self, bytes: usize) {
-        self.buffer.advance(FRAME_HEADER_BYTES + bytes);
-        self.frame_began = None;
-        self.has_spoken = true;
-    }
-
-    /// The next request's body if it is there as a whole; otherwise reads what has arrived, which may be one.
-    async fn next(&mut self) -> Result<Option<bytes::Bytes>, End> {
-        match self.codec.decode(&mut self.buffer) {
-            Ok(Some(body)) => {
-                self.frame_began = None;
-                self.has_spoken = true;
-                Ok(Some(body))
-            }
-            Ok(None) => self.read().await.map(|()| None),
-            Err(error) => Err(self.refuse(&error)),
-        }
-    }
-
-    /// From the greeting on, the bounds of users hold.
-    fn admit(&mut self) {
-        self.greeting_deadline = None;
-        self.codec.max_frame_bytes = self.options.max_frame_bytes;
-    }
-
-    /// Gives the room of a frame back that has been handled, and with it the memory.
-    fn release(&mut self) {
-        if self.held.is_some() && self.buffer.len() < ALLOWANCE_BYTES {
-            self.buffer = BytesMut::from(&self.buffer[..]);
-            self.held = None;
-        }
-    }
-
-    /// Reads what has arrived. The buffer grows with it, never with what a header announces.
-    async fn read(&mut self) -> Result<(), End> {
-        if !self.buffer.is_empty() && self.frame_began.is_none() {
-            self.frame_began = Some(Instant::now());
-        }
-        let deadline = match self.frame_began {
-            Some(began) => began + self.options.frame_timeout,
-            None => Instant::now() + self.options.idle_timeout,
-        };
-        let greeting = self
-            .greeting_deadline
-            .filter(|greeting| *greeting < deadline);
-        let deadline = greeting.unwrap_or(deadline);
-        let read = async {
-            // A frame beyond the allowance takes room as it arrives, however small its pieces are.
-            let needed = (self.buffer.len() + READ_BYTES).saturating_sub(ALLOWANCE_BYTES);
-            let held_bytes = self.held.as_ref().map_or(0, Held::bytes);
-            if needed > held_bytes {
-                let more = (needed - held_bytes).max(READ_BYTES);
-                let more = self.shared.hold(more).await;
-                let more = more.ok_or(std::io::ErrorKind::OutOfMemory)?;
-                match &mut self.held {
-                    Some(held) => held.join(more),
-                    None => self.held = Some(more),
-                }
-            }
-            self.buffer.reserve(READ_BYTES);
-            self.socket.read_buf(&mut self.buffer).await
-        };
-        match timeout_at(deadline, read).await {
-            Ok(Ok(0) | Err(_)) => Err(End::Closed),
-            Ok(Ok(bytes)) => {
-                self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(_) if greeting.is_some() => {
-                let limit = self.options.greeting_timeout;
-                Err(End::Refused(too_late("no `hello` was accepted", limit)))
-            }
-            Err(_) if self.frame_began.is_none() => Err(End::Idle),
-            Err(_) => {
-                let limit = self.options.frame_timeout;
-                let farewell = too_late("a frame did not arrive whole", limit);
-                Err(End::Refused(farewell))
-            }
-        }
-    }
-
-    fn refuse(&self, error: &FrameError) -> End {
-        match error {
-            FrameError::Io(_) => End::Closed,
-            FrameError::TooLarge { header, .. } => {
-                let foreign = if self.has_spoken {
-                    None
-                } else {
-                    foreign::farewell(*header)
-                };
-                End::Refused(
-                    foreign.unwrap_or_else(|| refusal(ErrorCode::TooLarge, error.to_string())),
-                )
-            }
-        }
-    }
-}
-
-fn too_late(what: &str, limit: Duration) -> Vec<u8> {
-    let message = format!("{what} within {limit:?}; the connection is closed");
-    refusal(ErrorCode::DeadlineExceeded, message)
-}
-
-/// A refusal that belongs to no request, as a frame.
-pub(super) fn refusal(code: ErrorCode, message: String) -> Vec<u8> {
-    farewell(ErrorReply::new(code, message))
-}
-
-fn farewell(error: ErrorReply) -> Vec<u8> {
-    let outcome = Err(error);
-    replies::encode(Response { id: 0, outcome }, usize::MAX)
-}
-
-/// Says the last word, and reads on for a moment so that it arrives.
-pub(super) async fn say_farewell(
-    source: &mut (impl AsyncRead + Unpin),
-    sink: &mut (impl AsyncWrite + Unpin),
-    farewell: &[u8],
-    patience: Duration,
-) {
-    let said = timeout(patience, async {
-        sink.write_all(farewell).await?;
-        sink.shutdown().await
-    });
-    if !matches!(said.await, Ok(Ok(()))) {
-        return;
-    }
-    let mut ignored = [0; 4096];
-    let deadline = Instant::now() + LINGER;
-    while let Ok(Ok(1..)) = timeout_at(deadline, source.read(&mut ignored)).await {}
 }
 
 #[expect(

@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::buffers::SharedBuffers;
-use super::connection::{self, Common, refusal, say_farewell};
+use super::connection::{self, Common};
+use super::farewell::{refusal, say_farewell};
 use super::replies::Shared;
 use super::{NetOptions, Tls};
 use crate::function::Runtime;

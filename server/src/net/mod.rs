@@ -2,11 +2,13 @@
 
 mod buffers;
 mod connection;
+mod farewell;
 mod foreign;
 mod http;
 mod listener;
 mod outbox;
 mod replies;
+mod requests;
 mod streams;
 mod tls;
 

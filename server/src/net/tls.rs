@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::NetOptions;
-use super::connection::{refusal, say_farewell};
+use super::farewell::{refusal, say_farewell};
 use super::foreign;
 use crate::secrets::{self, SecretError};
 
