@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::batch::Batch;
 use super::farewell::{LINGER, farewell, say_farewell, too_late};
-use super::replies::Batch;
 use super::requests::{End, Requests};
 use super::streams::Streams;
 use super::{NetOptions, Tls, replies};

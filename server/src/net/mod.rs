@@ -1,5 +1,6 @@
 //! The edge towards clients: the only place that names `tokio::net`, and where time enters.
 
+mod batch;
 mod buffers;
 mod connection;
 mod farewell;

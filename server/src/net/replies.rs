@@ -14,11 +14,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::NetOptions;
+use super::batch::{Batch, MAX_BATCH_REPLIES, MAX_KEPT_BATCH_BYTES};
 use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
 use super::outbox::{Frame, Outbox, Queued, Taken};
 use crate::bugs::{Bug, is_seeded};
-use crate::session::{Answer, MAX_PLAIN_RESPONSE_BYTES, Written};
-use crate::store::{Sequence, Store, StoreError};
+use crate::session::{Answer, MAX_PLAIN_RESPONSE_BYTES};
+use crate::store::{Store, StoreError};
 
 /// Replies that are written together at the most, in bytes.
 const MAX_WRITE_BYTES: usize = 256 << 10;
@@ -26,12 +27,6 @@ const MAX_WRITE_BYTES: usize = 256 << 10;
 /// What a client must take in the time that it has, so that one that takes a byte now and then does not
 /// hold its replies for ever.
 const PIECE_BYTES: usize = 64 << 10;
-
-/// Plain replies that are handed over together at the most, before others get their turn.
-const MAX_BATCH_REPLIES: usize = 128;
-
-/// The memory of a batch that is kept for the next one, in bytes.
-const MAX_KEPT_BATCH_BYTES: usize = 16 << 10;
 
 /// Events that one connection holds at the most, in bytes.
 const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -55,14 +50,6 @@ pub(super) struct Replies {
     /// How long a large reply may wait for room.
     patience: Duration,
     max_frame_bytes: usize,
-}
-
-/// Replies to plain requests that came in together, until they are handed over. They have no place yet, and
-/// are added only while there is one for all of them.
-#[derive(Default)]
-pub(super) struct Batch {
-    frames: Vec<u8>,
-    replies: Vec<(RequestId, Sequence, usize)>,
 }
 
 /// The server's budgets.
@@ -126,26 +113,6 @@ pub(super) struct Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.outbox.close();
-    }
-}
-
-impl Batch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.replies.is_empty()
-    }
-
-    /// Adds a reply that `write` makes by appending its body; answers whether there is one.
-    pub(super) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Written>) -> bool {
-        let begin = self.frames.len();
-        self.frames.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
-        let Some(Written { id, gate }) = write(&mut self.frames) else {
-            self.frames.truncate(begin);
-            return false;
-        };
-        let frame = self.frames.get_mut(begin..).unwrap_or_default();
-        write_header(frame);
-        self.replies.push((id, gate, frame.len()));
-        true
     }
 }
 
@@ -372,7 +339,7 @@ pub(super) fn encode(response: Response<Reply>, max_frame_bytes: usize) -> Vec<u
 }
 
 /// Puts the length of the body before it, where there is room for it already.
-fn write_header(frame: &mut [u8]) {
+pub(super) fn write_header(frame: &mut [u8]) {
     if let Some((header, body)) = frame.split_first_chunk_mut::<FRAME_HEADER_BYTES>() {
         *header = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
     }
