@@ -34,23 +34,36 @@ pub enum FrameError {
     Io(io::Error),
 }
 
+impl FrameCodec {
+    /// The length of the body that `source` begins with, in bytes; `None` while its header has not arrived.
+    ///
+    /// # Errors
+    /// It exceeds the limit.
+    pub fn announced(&self, source: &[u8]) -> Result<Option<usize>, FrameError> {
+        let Some(header) = source.first_chunk::<FRAME_HEADER_BYTES>().copied() else {
+            return Ok(None);
+        };
+        let announced = u32::from_be_bytes(header) as usize;
+        let limit = self.max_frame_bytes;
+        match announced > limit {
+            true => Err(FrameError::TooLarge {
+                announced,
+                limit,
+                header,
+            }),
+            false => Ok(Some(announced)),
+        }
+    }
+}
+
 impl Decoder for FrameCodec {
     type Item = Bytes;
     type Error = FrameError;
 
     fn decode(&mut self, source: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
-        let Some(header) = source.first_chunk::<FRAME_HEADER_BYTES>().copied() else {
+        let Some(length) = self.announced(source)? else {
             return Ok(None);
         };
-        let length = u32::from_be_bytes(header) as usize;
-        if length > self.max_frame_bytes {
-            let limit = self.max_frame_bytes;
-            return Err(FrameError::TooLarge {
-                announced: length,
-                limit,
-                header,
-            });
-        }
         if source.len() - FRAME_HEADER_BYTES < length {
             return Ok(None);
         }

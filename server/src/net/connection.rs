@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -164,19 +164,53 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
     let mut batch = Batch::default();
     loop {
         answer_batch(&mut session, &mut requests, answers, &mut batch);
+        if !batch.is_due()
+            && let Some(body) = requests.whole()
+        {
+            let bytes = body.len();
+            let Some(answer) = handle(&mut session, body, answers, &mut batch).await else {
+                return (requests, End::Closed);
+            };
+            // What the request took is given back before its reply asks for room.
+            requests.pass(bytes);
+            requests.release();
+            if !answers.answer(&mut batch, answer).await {
+                return (requests, End::Closed);
+            }
+            if session.is_over() {
+                answers.send_batch(&mut batch).await;
+                return (requests, End::Over);
+            }
+            if session.is_admitted() {
+                requests.admit();
+            }
+            if let Some(stream) = session.begun() {
+                // Its events go behind its first response.
+                if !answers.send_batch(&mut batch).await {
+                    return (requests, End::Closed);
+                }
+                streams.start(stream);
+            }
+            continue;
+        }
         if !batch.is_empty() {
             requests.release();
+            let is_due = batch.is_due();
             if !answers.send_batch(&mut batch).await {
                 return (requests, End::Closed);
             }
             if *stopping.borrow() {
                 break;
             }
+            if is_due {
+                // Other connections, and the way out of these replies, get their turn.
+                tokio::task::yield_now().await;
+            }
             continue;
         }
-        let next = tokio::select! {
+        let arrived = tokio::select! {
             biased;
-            next = requests.next() => next,
+            arrived = requests.more() => arrived,
             _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
             // An idle connection, too, and one that only watches, ends with its token.
             Ok(()) = authority.changed() => match session.renew() {
@@ -184,36 +218,39 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
                 Err(over) => return (requests, End::Refused(farewell(over))),
             },
         };
-        let body = match next {
-            Ok(Some(body)) => body,
-            Ok(None) => continue,
+        match arrived {
+            Ok(()) => {}
             // A connection with a stream has something to wait for.
-            Err(End::Idle) if !streams.is_empty() => continue,
+            Err(End::Idle) if !streams.is_empty() => {}
             Err(end) => return (requests, end),
-        };
-        let arrived = now();
-        let answer: Answer = session.handle(&body, arrived).await;
-        // What the request took is given back before its reply asks for room.
-        drop(body);
-        requests.release();
-        if !answers.send(answer).await {
-            return (requests, End::Closed);
-        }
-        if session.is_over() {
-            return (requests, End::Over);
-        }
-        if session.is_admitted() {
-            requests.admit();
-        }
-        if let Some(stream) = session.begun() {
-            streams.start(stream);
-        }
-        if *stopping.borrow() {
-            break;
         }
     }
     streams.finish().await;
     (requests, End::Closed)
+}
+
+/// Handles a request. If it has to wait for something, the replies before it do not wait with it. Answers nothing
+/// where the connection can't be written to any more.
+async fn handle<S: Store, R: Runtime<S::Snapshot>>(
+    session: &mut Session<S, R>,
+    body: &[u8],
+    answers: &replies::Replies,
+    batch: &mut Batch,
+) -> Option<Answer> {
+    let arrived = now();
+    batch.note(arrived);
+    let mut handling = pin!(session.handle(body, arrived));
+    let at_once = poll_fn(|context| match handling.as_mut().poll(context) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    if let Some(answer) = at_once.await {
+        return Some(answer);
+    }
+    match answers.send_batch(batch).await {
+        true => Some(handling.await),
+        false => None,
+    }
 }
 
 /// Answers the plain requests that have arrived and come next, as long as there is room for their replies.

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::NetOptions;
-use super::batch::{Batch, MAX_BATCH_REPLIES, MAX_KEPT_BATCH_BYTES};
+use super::batch::{Batch, Encoded, MAX_BATCH_REPLIES, MAX_SHORT_FRAME_BYTES};
 use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
 use super::outbox::{Frame, Outbox, Queued, Taken};
 use crate::bugs::{Bug, is_seeded};
@@ -120,8 +120,8 @@ impl Replies {
     /// Whether there is a place for another plain reply behind those of the batch, however long it is. Nobody
     /// else takes places by their bytes, so those can't be gone before the batch is sent.
     pub(super) fn has_room(&self, batch: &Batch) -> bool {
-        const FRAME_BYTES: usize = FRAME_HEADER_BYTES + MAX_PLAIN_RESPONSE_BYTES;
-        let (replies, bytes) = (batch.replies.len() + 1, batch.frames.len() + FRAME_BYTES);
+        let replies = batch.replies.len() + 1;
+        let bytes = batch.frames.len() + MAX_SHORT_FRAME_BYTES;
         replies <= MAX_BATCH_REPLIES
             && MAX_PLAIN_RESPONSE_BYTES <= self.max_frame_bytes
             && replies <= self.outbox.room()
@@ -132,6 +132,10 @@ impl Replies {
     /// Hands the replies of a batch over, and empties it. Answers whether the connection can still be
     /// written to.
     pub(super) async fn send_batch(&self, batch: &mut Batch) -> bool {
+        if batch.is_empty() {
+            batch.clear();
+            return true;
+        }
         let Ok(weight) = u32::try_from(batch.frames.len()) else {
             return false;
         };
@@ -144,18 +148,28 @@ impl Replies {
             return false;
         }
         self.outbox.push_short(&batch.frames, &batch.replies);
-        batch.frames.clear();
-        batch.frames.shrink_to(MAX_KEPT_BATCH_BYTES);
-        batch.replies.clear();
+        batch.clear();
         true
     }
 
-    /// Hands an answer over, waiting while too many are unread. Answers whether the connection can
-    /// still be written to.
-    pub(super) async fn send(&self, answer: Answer) -> bool {
-        let Answer { response, gate } = answer;
-        let id = response.id;
-        let frame = encode(response, self.max_frame_bytes);
+    /// Adds an answer to a batch, or where it is too long for that, hands it over behind what the batch has, waiting
+    /// while too many are unread. Answers whether the connection can still be written to.
+    pub(super) async fn answer(&self, batch: &mut Batch, answer: Answer) -> bool {
+        if !self.has_room(batch) && !self.send_batch(batch).await {
+            return false;
+        }
+        let long = match self.has_room(batch) {
+            true => batch.add_short(answer, self.max_frame_bytes),
+            false => Some(Encoded::new(answer, self.max_frame_bytes)),
+        };
+        match long {
+            Some(long) => self.send_batch(batch).await && self.send(long).await,
+            None => true,
+        }
+    }
+
+    async fn send(&self, reply: Encoded) -> bool {
+        let Encoded { id, gate, frame } = reply;
         let weight = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let Ok(permit) = Arc::clone(&self.bytes).acquire_many_owned(weight).await else {
             return false;
@@ -310,11 +324,17 @@ const USUAL_FRAME_BYTES: usize = 128;
 
 /// A response as a frame; one that is too large for a frame is told as an error.
 pub(super) fn encode(response: Response<Reply>, max_frame_bytes: usize) -> Vec<u8> {
-    let id = response.id;
     let mut frame = Vec::with_capacity(USUAL_FRAME_BYTES);
-    frame.resize(FRAME_HEADER_BYTES, 0);
-    let encoded = response.encode(&mut frame);
-    let length = frame.len() - FRAME_HEADER_BYTES;
+    append(&mut frame, response, max_frame_bytes);
+    frame
+}
+
+/// Appends a response as a frame; one that is too large for a frame is told as an error.
+pub(super) fn append(frames: &mut Vec<u8>, response: Response<Reply>, max_frame_bytes: usize) {
+    let (id, begin) = (response.id, frames.len());
+    frames.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    let encoded = response.encode(frames);
+    let length = frames.len() - begin - FRAME_HEADER_BYTES;
     let refusal = match encoded {
         Ok(()) if length <= max_frame_bytes => None,
         Ok(()) => Some(ErrorReply::new(
@@ -326,16 +346,11 @@ pub(super) fn encode(response: Response<Reply>, max_frame_bytes: usize) -> Vec<u
         Err(error) => Some(ErrorReply::new(ErrorCode::Internal, error.to_string())),
     };
     if let Some(refusal) = refusal {
-        return encode(
-            Response {
-                id,
-                outcome: Err(refusal),
-            },
-            usize::MAX,
-        );
+        frames.truncate(begin);
+        let outcome = Err(refusal);
+        return append(frames, Response { id, outcome }, usize::MAX);
     }
-    write_header(&mut frame);
-    frame
+    write_header(frames.get_mut(begin..).unwrap_or_default());
 }
 
 /// Puts the length of the body before it, where there is room for it already.
@@ -448,7 +463,11 @@ mod tests {
                     outcome: Ok(Reply::Done(())),
                 };
                 assert!(replies.send_last(end).await);
-                assert!(replies.send(answer(ROOM_BYTES / 2)).await);
+                assert!(
+                    replies
+                        .answer(&mut Batch::default(), answer(ROOM_BYTES / 2))
+                        .await
+                );
             }
         });
     }
@@ -469,7 +488,11 @@ mod tests {
             };
             let (replies, waiting) = queue(&options, both);
             let (mut socket, _deaf) = tokio::io::duplex(1024);
-            assert!(replies.send(answer(ROOM_BYTES / 2)).await);
+            assert!(
+                replies
+                    .answer(&mut Batch::default(), answer(ROOM_BYTES / 2))
+                    .await
+            );
             let sent = AtomicU64::new(0);
             tokio::select! {
                 biased;

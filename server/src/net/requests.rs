@@ -6,7 +6,6 @@ use bytes::{Buf, BytesMut};
 use luge_protocol::{ErrorCode, FRAME_HEADER_BYTES, FrameCodec, FrameError};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::codec::Decoder;
 
 use super::buffers::{ALLOWANCE_BYTES, Held, SharedBuffers};
 use super::farewell::{refusal, too_late};
@@ -47,11 +46,9 @@ pub(super) struct Requests<'a, I> {
 impl<I: AsyncRead + Unpin> Requests<'_, I> {
     /// The body of the next request where it lies, if that is there as a whole and within the bounds.
     pub(super) fn whole(&self) -> Option<&[u8]> {
-        let (header, rest) = self.buffer.split_first_chunk::<FRAME_HEADER_BYTES>()?;
-        let bytes = u32::from_be_bytes(*header) as usize;
-        (bytes <= self.codec.max_frame_bytes)
-            .then(|| rest.get(..bytes))
-            .flatten()
+        let bytes = self.codec.announced(&self.buffer).ok()??;
+        self.buffer
+            .get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + bytes)
     }
 
     /// Goes on behind a request's body that was looked at.
@@ -61,15 +58,10 @@ impl<I: AsyncRead + Unpin> Requests<'_, I> {
         self.has_spoken = true;
     }
 
-    /// The next request's body if it is there as a whole; otherwise reads what has arrived, which may be one.
-    pub(super) async fn next(&mut self) -> Result<Option<bytes::Bytes>, End> {
-        match self.codec.decode(&mut self.buffer) {
-            Ok(Some(body)) => {
-                self.frame_began = None;
-                self.has_spoken = true;
-                Ok(Some(body))
-            }
-            Ok(None) => self.read().await.map(|()| None),
+    /// Reads what has arrived, where the next request is not there as a whole.
+    pub(super) async fn more(&mut self) -> Result<(), End> {
+        match self.codec.announced(&self.buffer) {
+            Ok(_) => self.read().await,
             Err(error) => Err(self.refuse(&error)),
         }
     }

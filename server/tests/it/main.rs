@@ -49,6 +49,8 @@ mod logs;
 mod metrics;
 /// Both stores against a plain ordered map.
 mod model;
+/// Requests that are sent together, and what their replies wait for.
+mod pipeline;
 /// The store on disks whose power was cut, and on disks that fail.
 mod power_cut;
 /// Restarts, and folders that can't be used.

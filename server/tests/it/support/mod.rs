@@ -2,7 +2,7 @@
 //! stands still until it is told to move.
 
 pub(crate) mod disk;
-mod language;
+pub(crate) mod language;
 mod speaker;
 
 pub(crate) use language::{parse as parsed, render as rendered};
