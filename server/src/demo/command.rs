@@ -135,6 +135,7 @@ fn push_options(flags: &[&str]) -> Result<PushOptions, Failed> {
             ["--prefix", prefix] => change.prefix = Some(prefix.as_bytes().to_vec().into()),
             ["--fuel", fuel] => options.limits.fuel = Some(number(fuel)?),
             ["--cpu", time] => options.limits.cpu_ms = Some(milliseconds(time)?),
+            ["--deadline", time] => options.limits.deadline_ms = Some(milliseconds(time)?),
             _ => return Err(unknown(pair)),
         }
     }
