@@ -10,8 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use luge_benches::{GUEST, memory_core};
 use luge_protocol::{Isolation, ProcedureDescription};
 use luge_server::function::{
-    Budget, Call, CallLimits, Candidate, ModuleContext, RequestContext, Runtime, Stage, StatsRoom,
-    Usage, VersionStats,
+    Budget, Call, CallLimits, Candidate, Function, Runtime, Stage, StatsRoom, Usage, VersionStats,
 };
 use luge_server::store::{Commit, MemorySnapshot, ReadPoint, Store, Write};
 use luge_server::transaction::{Keyspace, Transaction, WriteLimits};
@@ -31,7 +30,6 @@ fn calls(criterion: &mut Criterion) {
         .block_on(core.runtime.load(candidate))
         .expect("it loads")
         .module;
-    let context = Arc::new(ModuleContext::default());
     let mut group = criterion.benchmark_group("functions");
     for (name, function, keeps, isolation) in [
         ("fresh instance and call", "noop", false, Isolation::Fresh),
@@ -63,14 +61,7 @@ fn calls(criterion: &mut Criterion) {
     ] {
         group.bench_function(name, |bencher| {
             bencher.to_async(&runtime).iter_custom(|count| {
-                run(
-                    &core,
-                    &module,
-                    &context,
-                    &limits,
-                    (function, keeps, isolation),
-                    count,
-                )
+                run(&core, &module, &limits, (function, keeps, isolation), count)
             });
         });
     }
@@ -81,7 +72,6 @@ fn calls(criterion: &mut Criterion) {
 async fn run(
     core: &Arc<luge_benches::BenchCore<luge_server::store::MemoryStore>>,
     module: &Arc<Module<MemorySnapshot>>,
-    context: &Arc<ModuleContext>,
     limits: &CallLimits,
     (function, keeps, isolation): (&str, bool, Isolation),
     count: u64,
@@ -107,28 +97,31 @@ async fn run(
     let mut budget = Budget {
         begun,
         is_alone: false,
-        limits: limits.clone(),
+        limits: Arc::new(limits.clone()),
         cpu: limits.cpu,
         deadline: begun + Duration::from_secs(3600),
-        running: Arc::default(),
         isolation,
     };
+    let function = Arc::new(Function {
+        export: core.runtime.export(module, function),
+        ..Function::default()
+    });
+    let running = Arc::default();
     for _ in 0..count {
         budget.begun = Instant::now();
-        let request = RequestContext::default();
         let taken = transaction.take();
-        let context = Arc::clone(context);
+        let (running, function) = (Arc::clone(&running), Arc::clone(&function));
         let mut call = Box::new(Call::new(
             Stage::Procedure,
             taken,
-            request,
-            context,
+            running,
+            function,
             [7; 32],
         ));
         call.max_key_bytes = 1 << 10;
         let ended = core
             .runtime
-            .call(module, &mut instance, function, call, &budget)
+            .call(module, &mut instance, call, budget.clone())
             .await;
         assert_eq!(ended.outcome, Ok(0));
         transaction = ended.call.and_then(|mut call| call.transaction.take());

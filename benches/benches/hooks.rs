@@ -64,7 +64,9 @@ fn registry(count: usize) -> Registry<()> {
         active: Some(Arc::new(Registered {
             description,
             module: (),
-            limits: memory_core().settings.ceilings.default.clone(),
+            limits: Arc::new(memory_core().settings.ceilings.default.clone()),
+            procedures: Box::default(),
+            hooks: (0..count).map(|_| Arc::default()).collect(),
             context: Arc::new(ModuleContext::default()),
             gate: Gate::new(1, 1),
             stats,

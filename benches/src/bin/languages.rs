@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use luge_benches::{BenchCore, memory_core};
 use luge_protocol::Isolation;
 use luge_server::function::{
-    Budget, Call, CallLimits, Candidate, ModuleContext, RequestContext, Runtime, Stage,
+    Budget, Call, CallLimits, Candidate, Function, ModuleContext, Runtime, Stage,
 };
 use luge_server::store::{MemorySnapshot, MemoryStore, ReadPoint, Store};
 use luge_server::transaction::{Transaction, WriteLimits};
@@ -67,8 +67,8 @@ async fn measure() -> Result<ExitCode, String> {
 struct Bench {
     core: Arc<BenchCore<MemoryStore>>,
     module: Arc<Module<MemorySnapshot>>,
-    context: Arc<ModuleContext>,
-    limits: CallLimits,
+    function: Arc<Function>,
+    limits: Arc<CallLimits>,
     compilation: Duration,
 }
 
@@ -98,11 +98,16 @@ impl Bench {
             pushed_ms: 1_700_000_000_000,
             ..ModuleContext::default()
         };
+        let function = Function {
+            module: Arc::new(context),
+            export: core.runtime.export(&module, "limit"),
+            ..Function::default()
+        };
         Ok(Self {
             core,
             module,
-            context: Arc::new(context),
-            limits,
+            function: Arc::new(function),
+            limits: Arc::new(limits),
             compilation,
         })
     }
@@ -134,22 +139,20 @@ impl Bench {
             let budget = Budget {
                 begun,
                 is_alone: false,
-                limits: self.limits.clone(),
+                limits: Arc::clone(&self.limits),
                 cpu: self.limits.cpu,
                 deadline: begun + self.limits.deadline,
-                running: Arc::default(),
                 isolation,
             };
-            let context = Arc::clone(&self.context);
-            let request = RequestContext::default();
             let taken = transaction.take();
-            let mut call = Call::new(Stage::RequestHook, taken, request, context, [7; 32]);
+            let function = Arc::clone(&self.function);
+            let mut call = Call::new(Stage::RequestHook, taken, Arc::default(), function, [7; 32]);
             (call.max_key_bytes, call.max_value_bytes) = (1 << 10, 1 << 20);
             call.max_output_bytes = self.limits.output_bytes;
             let (module, mut instance) = (&self.module, None);
             let runtime = &self.core.runtime;
             let ended = runtime
-                .call(module, &mut instance, "limit", Box::new(call), &budget)
+                .call(module, &mut instance, Box::new(call), budget)
                 .await;
             match ended.outcome {
                 Ok(0) => {}

@@ -14,6 +14,7 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use super::grant::Granted;
 use super::guest_log::{GuestLog, LogRate};
 use super::log::{LogBudget, Speaker};
+use super::running::Running;
 use super::scan::OpenScan;
 use super::view::HookView;
 use crate::store::{Millis, Snapshot};
@@ -59,14 +60,10 @@ pub struct RequestContext {
     pub request: u64,
     /// The command as it was sent.
     pub command: &'static str,
-    /// Which attempt this is, from 1 on.
-    pub attempt: u32,
-    /// Where what guests log is kept, if it is.
-    pub log: Option<Arc<GuestLog>>,
 }
 
 /// What all calls into one version of a module share.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ModuleContext {
     /// The module's name.
     pub name: String,
@@ -81,7 +78,22 @@ pub struct ModuleContext {
     /// What its initialisation's random numbers begin with: its hash.
     pub seed: Seed,
     /// How much it logs.
-    pub log_rate: Arc<LogRate>,
+    pub log_rate: LogRate,
+    /// Where what it logs is kept, if it is.
+    pub log: Option<Arc<GuestLog>>,
+}
+
+/// A function of a version of a module.
+#[derive(Debug, Default)]
+pub struct Function {
+    /// Its module.
+    pub module: Arc<ModuleContext>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its place among the functions that the module exports; `None` where it exports none of this name.
+    pub export: Option<usize>,
+    /// Its place among those that are counted.
+    pub counted: Option<usize>,
 }
 
 /// Why a call must end at once.
@@ -118,12 +130,10 @@ pub struct Call<S: Snapshot> {
     pub max_value_bytes: usize,
     /// The command, for hooks.
     pub view: Option<HookView>,
-    /// The request.
-    pub request: RequestContext,
-    /// The module.
-    pub module: Arc<ModuleContext>,
-    /// The function, for its lines in the log.
-    pub function: Arc<str>,
+    /// The request, as others see it and end it.
+    pub running: Arc<Running>,
+    /// The function.
+    pub function: Arc<Function>,
     /// How far WASI's monotonic clock was moved on by waiting, in nanoseconds.
     pub waited_ns: u64,
     random: Random,
@@ -154,8 +164,8 @@ impl<S: Snapshot> Call<S> {
     pub fn new(
         stage: Stage,
         transaction: Option<Transaction<S>>,
-        request: RequestContext,
-        module: Arc<ModuleContext>,
+        running: Arc<Running>,
+        function: Arc<Function>,
         seed: Seed,
     ) -> Self {
         Self {
@@ -167,9 +177,8 @@ impl<S: Snapshot> Call<S> {
             max_key_bytes: 0,
             max_value_bytes: 0,
             view: None,
-            request,
-            module,
-            function: Arc::default(),
+            running,
+            function,
             waited_ns: 0,
             random: Random::new(seed),
             scans: Vec::new(),
@@ -177,11 +186,16 @@ impl<S: Snapshot> Call<S> {
         }
     }
 
+    /// The module.
+    pub fn module(&self) -> &ModuleContext {
+        &self.function.module
+    }
+
     /// The clock: the transaction's time, or that of the push where there is no transaction.
     pub fn now_ms(&self) -> Millis {
         self.transaction
             .as_ref()
-            .map_or(self.module.pushed_ms, Transaction::now_ms)
+            .map_or(self.module().pushed_ms, Transaction::now_ms)
     }
 
     /// Fills `buffer` with random bytes.
@@ -259,7 +273,7 @@ impl<S: Snapshot> Call<S> {
         if level > 4 {
             return Err(Stop::trap(format!("unknown log level {level}")));
         }
-        let speaker = speaker(&self.request, &self.module, &self.function);
+        let speaker = speaker(&self.running, &self.function);
         self.log.log(&speaker, level, text);
         Ok(())
     }
@@ -271,29 +285,30 @@ impl<S: Snapshot> Call<S> {
 
     /// Logs what is written to a standard stream.
     pub fn log_stream(&mut self, level: u32, bytes: &[u8]) {
-        let speaker = speaker(&self.request, &self.module, &self.function);
+        let speaker = speaker(&self.running, &self.function);
         self.log.stream(&speaker, level, bytes);
     }
 
     /// Ends the log of this call.
     pub fn finish_log(&mut self) {
-        let speaker = speaker(&self.request, &self.module, &self.function);
+        let speaker = speaker(&self.running, &self.function);
         self.log.finish(&speaker);
     }
 
     /// A field of the context, as text.
     pub fn context(&self, field: u32) -> Result<Option<String>, Stop> {
         self.check_running()?;
-        let identity = &self.request.identity;
+        let request = self.running.request();
+        let identity = &request.identity;
         Ok(match field {
             1 => Some(identity.connection.to_string()),
             2 => Some(identity.peer.clone()),
             3 => identity.client.clone(),
             4 => identity.user.clone(),
-            5 => Some(self.request.request.to_string()),
-            6 => Some(self.request.attempt.to_string()),
-            7 => Some(self.request.command.to_owned()),
-            8 => Some(self.module.version.to_string()),
+            5 => Some(request.request.to_string()),
+            6 => Some(self.running.attempt().to_string()),
+            7 => Some(request.command.to_owned()),
+            8 => Some(self.module().version.to_string()),
             _ => None,
         })
     }
@@ -376,7 +391,7 @@ impl<S: Snapshot> Call<S> {
 
     /// Refuses to scan keys that the module may not read.
     pub(super) fn check_scan(&self, start: &[u8], end: &[u8]) -> Result<(), Stop> {
-        match &self.module.granted {
+        match &self.module().granted {
             None => Ok(()),
             Some(granted) => granted.check_scan(start, end),
         }
@@ -392,7 +407,7 @@ impl<S: Snapshot> Call<S> {
             let message = format!("key of {length} bytes exceeds the limit of {limit}");
             return Err(Stop::Failed(ErrorCode::TooLarge, message));
         }
-        match &self.module.granted {
+        match &self.module().granted {
             None => Ok(()),
             Some(granted) => access.check(granted, key),
         }
@@ -424,17 +439,14 @@ impl Access {
     }
 }
 
-fn speaker<'a>(
-    request: &'a RequestContext,
-    module: &'a ModuleContext,
-    function: &'a Arc<str>,
-) -> Speaker<'a> {
+fn speaker<'a>(running: &Running, function: &'a Function) -> Speaker<'a> {
+    let module = &function.module;
     Speaker {
         module: &module.name,
-        function,
-        request: request.request,
+        function: &function.name,
+        request: running.request().request,
         rate: &module.log_rate,
-        log: request.log.as_deref(),
+        log: module.log.as_deref(),
     }
 }
 

@@ -1,14 +1,13 @@
 //! A module's gate: how many requests may run its functions at once, and how many may wait for that.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Bounds the requests that run functions of one version of a module.
 #[derive(Debug)]
 pub struct Gate {
-    places: Arc<Semaphore>,
+    places: Semaphore,
     max_running: usize,
     max_waiting: usize,
     waiting: AtomicUsize,
@@ -16,8 +15,8 @@ pub struct Gate {
 
 /// A place behind a gate. Dropping it gives it back.
 #[derive(Debug)]
-pub struct Place {
-    _permit: OwnedSemaphorePermit,
+pub struct Place<'a> {
+    _permit: SemaphorePermit<'a>,
 }
 
 /// Too many wait already.
@@ -42,7 +41,7 @@ impl Gate {
     #[must_use]
     pub fn new(max_running: usize, max_waiting: usize) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(max_running.min(Semaphore::MAX_PERMITS))),
+            places: Semaphore::new(max_running.min(Semaphore::MAX_PERMITS)),
             max_running,
             max_waiting,
             waiting: AtomicUsize::new(0),
@@ -50,8 +49,8 @@ impl Gate {
     }
 
     /// Takes a place, if there is one.
-    pub fn try_enter(&self) -> Option<Place> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+    pub fn try_enter(&self) -> Option<Place<'_>> {
+        let permit = self.places.try_acquire().ok()?;
         Some(Place { _permit: permit })
     }
 
@@ -59,7 +58,7 @@ impl Gate {
     ///
     /// # Errors
     /// As many as may wait do.
-    pub async fn enter(&self) -> Result<Place, Crowded> {
+    pub async fn enter(&self) -> Result<Place<'_>, Crowded> {
         if let Some(place) = self.try_enter() {
             return Ok(place);
         }
@@ -73,7 +72,7 @@ impl Gate {
             return Err(crowded);
         }
         // A gate is never closed.
-        let permit = Arc::clone(&self.places).acquire_owned().await;
+        let permit = self.places.acquire().await;
         permit
             .map(|permit| Place { _permit: permit })
             .map_err(|_| crowded)

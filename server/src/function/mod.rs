@@ -28,14 +28,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::Snapshot;
 
-pub use call::{Call, Identity, ModuleContext, RequestContext, Seed, Stage, Stop, time_to_live};
+pub use call::{
+    Call, Function, Identity, ModuleContext, RequestContext, Seed, Stage, Stop, time_to_live,
+};
 pub use describe::{Changes, DescribeError, Described, Description, describe};
 pub use gate::{Crowded, Gate, Place};
 pub use grant::{Granted, MAX_GRANTED_PREFIXES, tidy};
 pub use guest_log::{GuestLog, LogBounds, LogLine, LogPage, LogRate};
 pub use histogram::{Distribution, Histogram, Sharded};
 pub use limits::{CallLimits, Ceilings, LimitError};
-pub use registry::{HookEntry, ModuleEntry, Registered, Registry};
+pub use registry::{HookEntry, ModuleEntry, Procedure, Registered, Registry};
 pub use running::Running;
 pub use scan::ScanStep;
 pub use stats::{Counted, FunctionStats, StatsRoom, VersionStats};
@@ -85,7 +87,7 @@ pub struct Loaded<M> {
 #[derive(Clone, Debug)]
 pub struct Budget {
     /// The limits of the attempt.
-    pub limits: CallLimits,
+    pub limits: Arc<CallLimits>,
     /// What is left of the cpu time; the least of the call's limit and of what its phase has left.
     pub cpu: Duration,
     /// When the call begins, which is when it was asked for: the making of its instance counts.
@@ -94,8 +96,6 @@ pub struct Budget {
     pub deadline: Instant,
     /// Whether all commits wait for it: it gives way to no other module.
     pub is_alone: bool,
-    /// How others see it and end it.
-    pub running: Arc<Running>,
     /// Whether it may run in an instance that served another request, and leave its own to the next.
     pub isolation: Isolation,
 }
@@ -174,19 +174,21 @@ pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
     /// Drops an instance that must serve nothing more, whatever its isolation.
     fn retire(&self, instance: Self::Instance);
 
+    /// The place of a function among those that a module exports.
+    fn export(&self, module: &Self::Module, function: &str) -> Option<usize>;
+
     /// What a module exports.
     fn exports<'a>(&self, module: &'a Self::Module) -> &'a Exports;
 
-    /// Calls an exported function in `instance`. Where there is none, one is made and initialised, or is one
+    /// Calls the function that a call names, in `instance`. Where there is none, one is made and initialised, or is one
     /// that was kept, if the budget's isolation is [`Isolation::Reuse`]. After a failure no instance is left.
     /// An instance of that isolation that is dropped is kept for other calls.
     fn call(
         &self,
         module: &Self::Module,
         instance: &mut Option<Self::Instance>,
-        function: &str,
         call: Box<Call<S>>,
-        budget: &Budget,
+        budget: Budget,
     ) -> impl Future<Output = Ended<S>> + Send;
 }
 

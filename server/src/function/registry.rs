@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use luge_protocol::{HookCommand, HookDescription, ModuleDescription, Phase, ProcedureDescription};
 
-use super::call::ModuleContext;
+use super::call::{Function, ModuleContext};
 use super::gate::Gate;
 use super::limits::CallLimits;
 use super::stats::VersionStats;
@@ -22,9 +22,13 @@ pub struct Registered<M> {
     /// What the runtime made of it.
     pub module: M,
     /// The limits of its calls.
-    pub limits: CallLimits,
+    pub limits: Arc<CallLimits>,
     /// What its calls share.
     pub context: Arc<ModuleContext>,
+    /// Its procedures, in the order of the description.
+    pub procedures: Box<[Arc<Function>]>,
+    /// Its hooks, likewise.
+    pub hooks: Box<[Arc<Function>]>,
     /// Who may run its functions at once.
     pub gate: Gate,
     /// What is counted of its functions.
@@ -45,7 +49,27 @@ pub struct HookEntry<M> {
     pub module: Arc<Registered<M>>,
     /// What it is.
     pub hook: HookDescription,
+    /// The function that it runs.
+    pub function: Arc<Function>,
 }
+
+/// A procedure in its place.
+pub struct Procedure<'a, M> {
+    /// Its module.
+    pub module: &'a Arc<Registered<M>>,
+    /// What it is.
+    pub description: &'a ProcedureDescription,
+    /// The function that it runs.
+    pub function: &'a Arc<Function>,
+}
+
+impl<M> Clone for Procedure<'_, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Procedure<'_, M> {}
 
 /// All modules, and the hooks in the order in which they run.
 pub struct Registry<M> {
@@ -69,10 +93,11 @@ impl<M> Registry<M> {
         };
         let modules: Vec<_> = registry.active().cloned().collect();
         for module in modules {
-            for hook in &module.description.hooks {
+            for (hook, function) in module.description.hooks.iter().zip(&module.hooks) {
                 let entry = Arc::new(HookEntry {
                     module: Arc::clone(&module),
                     hook: hook.clone(),
+                    function: Arc::clone(function),
                 });
                 let table = match hook.phase {
                     Phase::Request => &mut registry.request,
@@ -138,15 +163,18 @@ impl<M> Registry<M> {
     }
 
     /// A procedure by its full name, `module.procedure`.
-    pub fn procedure(&self, name: &str) -> Option<(&Arc<Registered<M>>, &ProcedureDescription)> {
+    pub fn procedure(&self, name: &str) -> Option<Procedure<'_, M>> {
         let (module, procedure) = name.split_once('.')?;
         let module = self.module(module)?;
-        let found = module
-            .description
-            .procedures
-            .iter()
-            .find(|it| it.procedure == procedure)?;
-        Some((module, found))
+        let described = module.description.procedures.iter();
+        let (description, function) = described
+            .zip(&module.procedures)
+            .find(|(it, _)| it.procedure == procedure)?;
+        Some(Procedure {
+            module,
+            description,
+            function,
+        })
     }
 
     /// Whether any hook stands around this command, whatever the key.

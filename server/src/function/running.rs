@@ -1,16 +1,22 @@
-//! A call as others see it while it runs: what it has used so far, and whether it is to end.
+//! A request that runs functions, as others see it: what it is, what it does at the moment, and whether it is to end.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::Usage;
+use super::call::{Function, RequestContext};
 
-/// Shared by a request that runs functions and whoever looks at it or ends it.
+/// Shared by a request that runs functions, its calls, and whoever looks at it or ends it.
 #[derive(Debug, Default)]
 pub struct Running {
+    request: RequestContext,
+    attempt: AtomicU32,
+    /// The function that runs; none while it waits.
+    function: Mutex<Option<Arc<Function>>>,
     is_killed: AtomicBool,
     killed: Notify,
     fuel: AtomicU64,
@@ -19,6 +25,48 @@ pub struct Running {
 }
 
 impl Running {
+    /// A request that has run nothing yet.
+    pub fn new(request: RequestContext) -> Self {
+        Self {
+            request,
+            ..Self::default()
+        }
+    }
+
+    /// The request.
+    pub fn request(&self) -> &RequestContext {
+        &self.request
+    }
+
+    /// Which attempt this is, from 1 on.
+    pub fn attempt(&self) -> u32 {
+        self.attempt.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an attempt begins.
+    pub fn begin(&self, attempt: u32) {
+        self.attempt.store(attempt, Ordering::Relaxed);
+    }
+
+    /// Notes that a function runs.
+    pub fn runs(&self, function: &Arc<Function>) {
+        self.note(&Usage::default());
+        let function = Some(Arc::clone(function));
+        let before = std::mem::replace(&mut *self.lock(), function);
+        drop(before);
+    }
+
+    /// Notes that none does.
+    pub fn waits(&self) {
+        let before = self.lock().take();
+        drop(before);
+    }
+
+    /// The function that runs; none while it waits.
+    pub fn function(&self) -> Option<Arc<Function>> {
+        self.lock().clone()
+    }
+
     /// Ends it: at its next tick, or at once where it waits.
     pub fn kill(&self) {
         self.is_killed.store(true, Ordering::Release);
@@ -56,5 +104,9 @@ impl Running {
             cpu: Duration::from_micros(self.cpu_us.load(Ordering::Relaxed)),
             memory_bytes: usize::try_from(memory_bytes).unwrap_or(usize::MAX),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Function>>> {
+        self.function.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,7 +21,7 @@ pub struct VersionStats {
 
 #[derive(Debug)]
 struct Place {
-    name: Arc<str>,
+    name: Box<str>,
     kind: FunctionKind,
     stats: OnceLock<Arc<FunctionStats>>,
 }
@@ -93,17 +93,20 @@ impl VersionStats {
         }
     }
 
-    /// Where a function of this version is counted; nowhere if there is no room.
-    pub fn of(&self, function: &str) -> Option<&Arc<FunctionStats>> {
-        self.counts(self.place(function)?)
+    /// The place of a function among those that are counted.
+    pub fn place(&self, function: &str) -> Option<usize> {
+        let order = |place: &Place| (*place.name).cmp(function);
+        self.functions.binary_search_by(order).ok()
     }
 
-    /// The name of a function, to be shared, and where it is counted; empty if this version has no such function.
-    pub fn entry(&self, function: &str) -> (Arc<str>, Option<&Arc<FunctionStats>>) {
-        match self.place(function) {
-            Some(place) => (Arc::clone(&place.name), self.counts(place)),
-            None => (Arc::default(), None),
-        }
+    /// Where the function at a place is counted; nowhere if there is no room.
+    pub fn at(&self, place: usize) -> Option<&Arc<FunctionStats>> {
+        self.counts(self.functions.get(place)?)
+    }
+
+    /// Where a function of this version is counted; nowhere if there is no room.
+    pub fn of(&self, function: &str) -> Option<&Arc<FunctionStats>> {
+        self.at(self.place(function)?)
     }
 
     fn counts<'a>(&self, place: &'a Place) -> Option<&'a Arc<FunctionStats>> {
@@ -113,13 +116,6 @@ impl VersionStats {
         }
         let make = || Arc::new(FunctionStats::new(&self.room));
         Some(place.stats.get_or_init(make))
-    }
-
-    fn place(&self, function: &str) -> Option<&Place> {
-        let found = self
-            .functions
-            .binary_search_by(|place| (*place.name).cmp(function));
-        self.functions.get(found.ok()?)
     }
 
     /// The functions that were called, by name.

@@ -5,10 +5,11 @@
 //!             their writes stand              undone on an error or a block         conflict: from the start
 //! ```
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use luge_protocol::{Command, ErrorCode, ErrorReply, LimitsRequest, Phase};
+use smallvec::SmallVec;
 use tracing::{Instrument, Span};
 
 use super::calls::Ticket;
@@ -18,8 +19,8 @@ use super::{Context, Core};
 use crate::bugs::{Bug, is_seeded};
 use crate::command::{self, Action, CommandError, Outcome, Part, Plan, Shape};
 use crate::function::{
-    Budget, Call, CallLimits, Ended, Failure, FunctionStats, HookView, Registered, Registry,
-    RequestContext, Runtime, Seed, Stage, Usage,
+    Budget, Call, CallLimits, Ended, Failure, Function, FunctionStats, HookView, Procedure,
+    Registered, Registry, RequestContext, Runtime, Seed, Stage, Usage,
 };
 use crate::store::{ReadPoint, Store, StoreError};
 use crate::transaction::Transaction;
@@ -32,29 +33,36 @@ const MAX_WAITING_WRITE_BYTES: usize = 64 << 10;
 pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     pub(super) core: &'a Core<S, R>,
     pub(super) registry: &'a Registry<R::Module>,
-    /// Gone only while a call has it.
+    pub(super) context: &'a Context<'a>,
+    pub(super) request: &'a RequestContext,
+    /// Which attempt it is, from 1 on.
+    pub(super) number: u32,
+    /// The procedure that the request calls, if it calls one that there is.
+    pub(super) called: Option<Procedure<'a, R::Module>>,
+    /// Gone only while a call has it, and once it is to be committed.
     transaction: Option<Transaction<S::Snapshot>>,
-    pub(super) request: RequestContext,
-    pub(super) arrived: Instant,
     pub(super) deadline: Option<Instant>,
     /// One instance for each module whose hooks have been called. Mostly it is one.
-    instances: Vec<Live<R::Module, R::Instance>>,
+    instances: SmallVec<[Live<'a, R::Module, R::Instance>; 1]>,
     /// What the caller of a procedure lowers its limits to.
-    pub(super) lowered: LimitsRequest,
+    pub(super) lowered: Option<&'a LimitsRequest>,
     seed: Option<Seed>,
     calls: u64,
     /// The places among those that run functions.
     pub(super) places: Option<Places<'a>>,
     /// The place in the list of them.
-    pub(super) ticket: &'a OnceLock<Ticket>,
+    pub(super) ticket: Option<Ticket<'a>>,
     /// What all functions have used.
-    usage: Usage,
-    ran: Ran,
+    pub(super) usage: Usage,
+    /// How long its hooks ran; none where it has none.
+    pub(super) hook_time: Option<Duration>,
+    /// The functions that a conflict counts for.
+    pub(super) ran: Ran<'a>,
 }
 
 /// An instance that serves the hooks of its module, one after the other.
-struct Live<M, I> {
-    module: Arc<Registered<M>>,
+struct Live<'a, M, I> {
+    module: &'a Registered<M>,
     instance: I,
 }
 
@@ -70,55 +78,51 @@ pub(super) enum Abort {
     Refused(ErrorReply),
 }
 
-/// An attempt that came to its end.
-pub(super) struct Settled<'a, S: Store> {
-    pub(super) transaction: Transaction<S::Snapshot>,
+/// How an attempt came to its end.
+pub(super) struct Settled {
     pub(super) outcome: Result<Plan, ErrorReply>,
     /// Whether the commands themselves wrote, and not only hooks.
     pub(super) has_changed: bool,
-    pub(super) places: Option<Places<'a>>,
-    pub(super) usage: Usage,
-    /// The functions that a conflict counts for.
-    pub(super) ran: Ran,
 }
 
 impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     pub(super) fn new(
         core: &'a Core<S, R>,
         registry: &'a Registry<R::Module>,
-        context: &Context<'_>,
-        request: &RequestContext,
-        ticket: &'a OnceLock<Ticket>,
+        context: &'a Context<'a>,
+        request: &'a RequestContext,
+        called: Option<Procedure<'a, R::Module>>,
+        (number, ticket): (u32, Option<Ticket<'a>>),
     ) -> Self {
         Self {
             core,
             registry,
+            context,
+            request,
+            number,
+            called,
             transaction: None,
-            request: request.clone(),
-            arrived: context.arrived,
             deadline: context.deadline(),
-            instances: Vec::new(),
+            instances: SmallVec::new(),
             lowered: lowered(context.command),
             seed: None,
             calls: 0,
             places: None,
             ticket,
             usage: Usage::default(),
+            hook_time: None,
             ran: Ran::default(),
         }
     }
 
-    pub(super) async fn run(
-        mut self,
-        command: &Command<'_>,
-        point: ReadPoint,
-    ) -> Result<Settled<'a, S>, Abort> {
-        self.take_places_of_call(command).await?;
-        let snapshot = self.core.store.begin(point).await.map_err(Abort::Store)?;
-        let settings = &self.core.settings;
+    pub(super) async fn run(&mut self, point: ReadPoint) -> Result<Settled, Abort> {
+        let (core, registry, command) = (self.core, self.registry, self.context.command);
+        self.take_places_of_call().await?;
+        let snapshot = core.store.begin(point).await.map_err(Abort::Store)?;
+        let settings = &core.settings;
         let transaction = Transaction::new(snapshot, settings.writes);
         self.transaction = Some(transaction.with_max_reads(settings.max_reads));
-        let (registry, limits) = (self.registry, &self.core.settings.command);
+        let limits = &settings.command;
         let planned = command::plan(self.transaction()?, registry, command, limits).await;
         let mut plan = match planned {
             Ok(plan) => plan,
@@ -158,21 +162,25 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         self.settle(outcome, has_changed)
     }
 
+    /// Gives back what only functions need; the places, where what was written is small.
     fn settle(
-        self,
+        &mut self,
         outcome: Result<Plan, ErrorReply>,
         has_changed: bool,
-    ) -> Result<Settled<'a, S>, Abort> {
-        let transaction = self.transaction.ok_or(Abort::Lost)?;
-        let is_large = transaction.written_bytes() > MAX_WAITING_WRITE_BYTES;
+    ) -> Result<Settled, Abort> {
+        self.instances.clear();
+        if self.transaction()?.written_bytes() <= MAX_WAITING_WRITE_BYTES {
+            self.places = None;
+        }
         Ok(Settled {
-            places: self.places.filter(|_| is_large),
-            transaction,
             outcome,
             has_changed,
-            usage: self.usage,
-            ran: self.ran,
         })
+    }
+
+    /// Takes the transaction, which is to be committed.
+    pub(super) fn take_transaction(&mut self) -> Result<Transaction<S::Snapshot>, Abort> {
+        self.transaction.take().ok_or(Abort::Lost)
     }
 
     pub(super) fn transaction(&mut self) -> Result<&mut Transaction<S::Snapshot>, Abort> {
@@ -187,9 +195,10 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         any.then(|| (self.core.surroundings.now)())
     }
 
-    fn note_hooks(&self, began: Option<Instant>) {
-        if let (Some(began), Some(ticket)) = (began, self.ticket.get()) {
-            ticket.add_hook_time((self.core.surroundings.now)().duration_since(began));
+    fn note_hooks(&mut self, began: Option<Instant>) {
+        if let Some(began) = began {
+            let time = (self.core.surroundings.now)().duration_since(began);
+            self.hook_time = Some(self.hook_time.unwrap_or_default() + time);
         }
     }
 
@@ -231,14 +240,14 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     /// Calls one function. The transaction goes with the call and comes back.
     pub(super) async fn call(
         &mut self,
-        module: &Arc<Registered<R::Module>>,
-        function: &str,
+        module: &'a Registered<R::Module>,
+        function: &'a Arc<Function>,
         stage: Stage,
-        limits: &CallLimits,
+        limits: Arc<CallLimits>,
         cpu: Duration,
         setup: impl FnOnce(&mut Call<S::Snapshot>),
     ) -> Result<(CallEnd, Result<i32, Failure>, Usage), Abort> {
-        let deadline = self.arrived + limits.deadline;
+        let deadline = self.context.arrived + limits.deadline;
         let deadline = self
             .deadline
             .map_or(deadline, |request| request.min(deadline));
@@ -250,23 +259,15 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         }
         let mut transaction = self.transaction.take().ok_or(Abort::Lost)?;
         let write_limits = transaction.set_limits(limits.writes());
-        let (name, stats) = module.stats.entry(function);
-        let mut call = self.new_call(stage, transaction, module, name);
+        let mut call = self.new_call(stage, transaction, function);
         call.max_output_bytes = limits.output_bytes;
         setup(&mut call);
-        // Whoever runs functions has a ticket; what has none can't be seen.
-        let ticket = self.ticket.get();
-        let running = ticket.map(|ticket| {
-            ticket.runs(&module.context, &call.function);
-            Arc::clone(ticket.running())
-        });
         let budget = Budget {
-            is_alone: self.core.settings.is_alone(self.request.attempt),
-            limits: limits.clone(),
+            is_alone: self.core.settings.is_alone(self.number),
+            limits,
             cpu,
             begun,
             deadline,
-            running: running.unwrap_or_default(),
             isolation: module.description.isolation,
         };
         // A procedure has an instance to itself within its request: hooks leave nothing in it, and
@@ -276,18 +277,19 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         let ended = self
             .core
             .runtime
-            .call(&module.module, &mut instance, function, call, &budget)
-            .instrument(span(module, function, self.request.attempt))
+            .call(&module.module, &mut instance, call, budget)
+            .instrument(span(function, self.number))
             .await;
         if let Some(instance) = instance.filter(|_| is_hook) {
-            let module = Arc::clone(module);
             self.instances.push(Live { module, instance });
         }
         self.usage.add(&ended.usage);
-        if let Some(stats) = stats {
+        if let Some(stats) = function.counted.and_then(|place| module.stats.at(place)) {
             self.count(stats, stage, &ended);
         }
-        if budget.running.is_killed() {
+        if let Some(ticket) = &self.ticket
+            && ticket.running().is_killed()
+        {
             return Err(Abort::Killed);
         }
         let mut call = ended.call.ok_or(Abort::Lost)?;
@@ -305,25 +307,28 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         &mut self,
         stage: Stage,
         transaction: Transaction<S::Snapshot>,
-        module: &Registered<R::Module>,
-        function: Arc<str>,
+        function: &Arc<Function>,
     ) -> Box<Call<S::Snapshot>> {
         let seed = self.next_seed();
+        // Whoever runs functions has a ticket; what has none can't be seen.
+        let running = self.ticket.as_ref().map(|ticket| {
+            ticket.running().runs(function);
+            Arc::clone(ticket.running())
+        });
         let mut call = Box::new(Call::new(
             stage,
             Some(transaction),
-            self.request.clone(),
-            Arc::clone(&module.context),
+            running.unwrap_or_default(),
+            Arc::clone(function),
             seed,
         ));
-        call.function = function;
         call.max_key_bytes = self.core.settings.command.max_key_bytes;
         call.max_value_bytes = self.core.settings.command.max_value_bytes;
         call
     }
 
-    fn count(&mut self, stats: &Arc<FunctionStats>, stage: Stage, ended: &Ended<S::Snapshot>) {
-        stats.add_call(&ended.usage, self.request.attempt);
+    fn count(&mut self, stats: &'a FunctionStats, stage: Stage, ended: &Ended<S::Snapshot>) {
+        stats.add_call(&ended.usage, self.number);
         match (&ended.outcome, stage) {
             (Err(failure), _) => stats.add_error(failure.code),
             (Ok(1), Stage::RequestHook | Stage::ResponseHook) => {
@@ -336,15 +341,15 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     }
 
     /// After a failure a module gets a fresh instance.
-    pub(super) fn drop_instance(&mut self, module: &Arc<Registered<R::Module>>) {
+    pub(super) fn drop_instance(&mut self, module: &Registered<R::Module>) {
         if let Some(instance) = self.take_instance(module) {
             self.core.runtime.retire(instance);
         }
     }
 
-    fn take_instance(&mut self, module: &Arc<Registered<R::Module>>) -> Option<R::Instance> {
+    fn take_instance(&mut self, module: &Registered<R::Module>) -> Option<R::Instance> {
         let mut instances = self.instances.iter();
-        let place = instances.position(|live| Arc::ptr_eq(&live.module, module))?;
+        let place = instances.position(|live| std::ptr::eq(live.module, module))?;
         Some(self.instances.swap_remove(place).instance)
     }
 
@@ -362,9 +367,16 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
 }
 
 /// What a call is logged under.
-fn span<M>(module: &Registered<M>, function: &str, attempt: u32) -> Span {
-    let (name, version) = (&module.context.name, module.context.version);
-    tracing::debug_span!("function", module = name, version, function, attempt)
+fn span(function: &Function, attempt: u32) -> Span {
+    let (module, name) = (&function.module, &*function.name);
+    let version = module.version;
+    tracing::debug_span!(
+        "function",
+        module = module.name,
+        version,
+        function = name,
+        attempt
+    )
 }
 
 /// What a call leaves.
@@ -384,9 +396,9 @@ fn outcome_bytes(outcome: &Outcome) -> usize {
         }
 }
 
-fn lowered(command: &Command<'_>) -> LimitsRequest {
+fn lowered<'a>(command: &'a Command<'_>) -> Option<&'a LimitsRequest> {
     match command {
-        Command::Call(call) => call.limits.clone().unwrap_or_default(),
-        _ => LimitsRequest::default(),
+        Command::Call(call) => call.limits.as_ref(),
+        _ => None,
     }
 }

@@ -37,7 +37,7 @@ struct PhaseBudget {
     bytes_left: usize,
 }
 
-impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
+impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     /// Runs the request hooks of every part; answers why the request is refused, if it is.
     pub(super) async fn request_hooks(
         &mut self,
@@ -172,7 +172,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
 
     async fn run_hook(
         &mut self,
-        entry: &Arc<HookEntry<R::Module>>,
+        entry: &'a HookEntry<R::Module>,
         stage: Stage,
         view: HookView,
         budget: &mut PhaseBudget,
@@ -187,9 +187,9 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
         let (end, outcome, usage) = self
             .call(
                 module,
-                &entry.hook.hook,
+                &entry.function,
                 stage,
-                &module.limits,
+                Arc::clone(&module.limits),
                 budget.left,
                 setup,
             )

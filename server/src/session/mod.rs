@@ -40,8 +40,8 @@ use tracing::Instrument;
 use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
 use crate::function::{
-    CallLimits, Ceilings, Gate, GuestLog, Identity, LogBounds, Registry, RequestContext, Runtime,
-    Seed, VersionBounds,
+    CallLimits, Ceilings, Gate, GuestLog, Identity, LogBounds, Procedure, Registry, RequestContext,
+    Runtime, Seed, VersionBounds,
 };
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
@@ -385,27 +385,27 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
     }
 
     async fn run(&mut self, context: &Context<'_>) -> Outcome {
-        let core = Arc::clone(&self.core);
-        let registry = core.registry.load_full();
-        if let Some((outcome, gate, _)) = point::peek(&core, &registry, context, self.last_seen) {
-            self.saw(gate, false);
-            return (outcome, gate);
-        }
-        if let Some(point) = point::written(context.command, &registry) {
-            let (outcome, gate, has_written) = point::run(&core, &registry, context, &point).await;
-            self.saw(gate, has_written);
-            return (outcome, gate);
-        }
-        let request = RequestContext {
-            identity: Arc::clone(&self.identity),
-            request: context.number,
-            command: context.command.name(),
-            attempt: 0,
-            log: Some(Arc::clone(&core.log)),
+        let core = &*self.core;
+        let registry = &*core.registry.load();
+        let (outcome, gate, has_written) = 'done: {
+            if let Some(done) = point::peek(core, registry, context, self.last_seen) {
+                break 'done done;
+            }
+            if let Some(point) = point::written(context.command, registry) {
+                break 'done point::run(core, registry, context, &point).await;
+            }
+            let request = RequestContext {
+                identity: Arc::clone(&self.identity),
+                request: context.number,
+                command: context.command.name(),
+            };
+            let called = match context.command {
+                Command::Call(call) => registry.procedure(&call.procedure),
+                _ => None,
+            };
+            let point = read_point(context.command, registry, called, self.last_seen);
+            request::run(core, registry, context, &request, called, point).await
         };
-        let point = read_point(context.command, &registry, self.last_seen);
-        let (outcome, gate, has_written) =
-            request::run(&core, registry, context, request, point).await;
         self.saw(gate, has_written);
         (outcome, gate)
     }
@@ -419,7 +419,12 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
 }
 
 /// Plain reads see what is acked, so that they never wait for a sync; everything else sees the newest.
-fn read_point<M>(command: &Command<'_>, registry: &Registry<M>, last_seen: Sequence) -> ReadPoint {
+fn read_point<M>(
+    command: &Command<'_>,
+    registry: &Registry<M>,
+    called: Option<Procedure<'_, M>>,
+    last_seen: Sequence,
+) -> ReadPoint {
     let acked = ReadPoint::Acked(last_seen);
     match command {
         Command::Get(_)
@@ -431,12 +436,10 @@ fn read_point<M>(command: &Command<'_>, registry: &Registry<M>, last_seen: Seque
         {
             acked
         }
-        Command::Call(call) if !registry.has_hooks(HookCommand::Call) => {
-            match registry.procedure(&call.procedure) {
-                Some((_, procedure)) if procedure.read_only => acked,
-                _ => ReadPoint::Newest,
-            }
-        }
+        Command::Call(_) if !registry.has_hooks(HookCommand::Call) => match called {
+            Some(called) if called.description.read_only => acked,
+            _ => ReadPoint::Newest,
+        },
         _ => ReadPoint::Newest,
     }
 }

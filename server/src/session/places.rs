@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use luge_protocol::{Command, ErrorCode, ErrorReply, HookCommand};
+use smallvec::SmallVec;
 use tokio::sync::SemaphorePermit;
 
 use super::attempt::{Abort, Attempt};
@@ -19,23 +20,29 @@ use crate::command::{Action, Plan};
 use crate::function::{Crowded, Place, Registered, Runtime};
 use crate::store::Store;
 
+/// The modules that a request mostly meets: room for them takes no memory of its own.
+const USUAL_MODULES: usize = 2;
+
+/// The modules that a request may meet.
+type Modules<'a, M> = SmallVec<[&'a Arc<Registered<M>>; USUAL_MODULES]>;
+
 /// What a request holds while it runs functions.
 #[expect(dead_code, reason = "holding it is its use")]
 pub(super) struct Places<'a> {
-    gates: Vec<Place>,
+    gates: SmallVec<[Place<'a>; USUAL_MODULES]>,
     running: SemaphorePermit<'a>,
 }
 
 impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     /// Takes the places of a call before its snapshot: one that waits grows old, and would conflict.
-    pub(super) async fn take_places_of_call(&mut self, command: &Command<'_>) -> Result<(), Abort> {
-        let Command::Call(call) = command else {
+    pub(super) async fn take_places_of_call(&mut self) -> Result<(), Abort> {
+        let Command::Call(call) = self.context.command else {
             return Ok(());
         };
-        let registry = self.registry;
-        let name = &call.procedure;
-        let own = registry.procedure(name).map(|(module, _)| module);
-        let hooks = registry.around(HookCommand::Call, name.as_bytes());
+        let own = self.called.map(|called| called.module);
+        let hooks = self
+            .registry
+            .around(HookCommand::Call, call.procedure.as_bytes());
         self.take_places(own.into_iter().chain(hooks).collect())
             .await
     }
@@ -49,7 +56,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         if self.places.is_some() || !plan.parts.iter().any(is_called) {
             return Ok(());
         }
-        let mut modules: Vec<&Arc<Registered<R::Module>>> = Vec::new();
+        let mut modules = Modules::new();
         for part in &plan.parts {
             // A page of a scan has parts by the thousand, and few modules.
             for module in registry.around(part.hook_command(), &part.key) {
@@ -63,38 +70,38 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
 
     /// Alone, all commits wait for this attempt. So it waits for no place: those who have one may be
     /// waiting for their commit.
-    async fn take_places(
-        &mut self,
-        mut modules: Vec<&'a Arc<Registered<R::Module>>>,
-    ) -> Result<(), Abort> {
-        let ticket = self.ticket.get_or_init(|| {
-            let ticket = self.core.calls.enter(&self.request, self.arrived);
-            ticket.begin(self.request.attempt);
+    async fn take_places(&mut self, mut modules: Modules<'a, R::Module>) -> Result<(), Abort> {
+        let (core, number) = (self.core, self.number);
+        let ticket = self.ticket.get_or_insert_with(|| {
+            let ticket = core.calls.enter(self.request, self.context.arrived);
+            ticket.running().begin(number);
             ticket
         });
-        if self.core.settings.is_alone(self.request.attempt) {
+        if core.settings.is_alone(number) {
             return Ok(());
         }
-        modules.sort_by(|left, right| left.description.name.cmp(&right.description.name));
-        modules.dedup_by(|left, right| Arc::ptr_eq(left, right));
+        if modules.len() > 1 {
+            modules.sort_by(|left, right| left.description.name.cmp(&right.description.name));
+            modules.dedup_by(|left, right| Arc::ptr_eq(left, right));
+        }
         // Mostly there is room, and whoever waits listens for its kill and for a time.
-        let gates: Option<Vec<Place>> = modules.iter().map(|it| it.gate.try_enter()).collect();
+        let gates: Option<_> = modules.iter().map(|it| it.gate.try_enter()).collect();
         if let Some(gates) = gates
-            && let Ok(running) = self.core.running.try_acquire()
+            && let Ok(running) = core.running.try_acquire()
         {
             self.places = Some(Places { gates, running });
             return Ok(());
         }
         let longest = modules.iter().map(|module| module.limits.deadline).max();
-        let own = longest.map(|longest| self.arrived + longest);
+        let own = longest.map(|longest| self.context.arrived + longest);
         let deadline = self.deadline.into_iter().chain(own).min();
         let places = async {
-            let mut gates = Vec::with_capacity(modules.len());
+            let mut gates = SmallVec::with_capacity(modules.len());
             for module in modules {
                 let place = module.gate.enter().await;
                 gates.push(place.map_err(|crowded| crowded_out(module, crowded))?);
             }
-            let running = self.core.running.acquire().await;
+            let running = core.running.acquire().await;
             let running = running.map_err(|_| Abort::Lost)?;
             Ok(Places { gates, running })
         };

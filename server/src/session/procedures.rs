@@ -1,5 +1,7 @@
 //! Procedures within an attempt: called by name, undone where they refuse or fail.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use luge_protocol::{ErrorCode, ErrorDetails, ErrorReply};
 
@@ -23,21 +25,25 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
             }
             Verdict::Absent | Verdict::Blocked(_) => return Ok(Ok(())),
         }
-        let registry = self.registry;
-        let name = String::from_utf8_lossy(&part.key);
-        let Some((module, procedure)) = registry.procedure(&name) else {
+        let Some(called) = self.called else {
+            let name = String::from_utf8_lossy(&part.key);
             return Ok(Err(self.unknown_procedure(&name).into()));
         };
-        let function = &procedure.procedure;
+        let (module, function) = (called.module, called.function);
         let input = part.value.clone().unwrap_or_default();
         let before = self.transaction()?.savepoint();
-        let was_read_only = self.transaction()?.set_read_only(procedure.read_only);
-        let limits = module.limits.lowered_by(&self.lowered);
+        let is_read_only = called.description.read_only;
+        let was_read_only = self.transaction()?.set_read_only(is_read_only);
+        let limits = match self.lowered {
+            Some(lowered) => Arc::new(module.limits.lowered_by(lowered)),
+            None => Arc::clone(&module.limits),
+        };
         let cpu = limits.cpu;
         let setup = |call: &mut Call<S::Snapshot>| call.input = input;
         let (call, outcome, _) = self
-            .call(module, function, Stage::Procedure, &limits, cpu, setup)
+            .call(module, function, Stage::Procedure, limits, cpu, setup)
             .await?;
+        let function = &called.description.procedure;
         self.transaction()?.set_read_only(was_read_only);
         let output = Bytes::from(call.output);
         match outcome {

@@ -1,7 +1,7 @@
 //! One request's way through the core: attempts until one commits, or there is nothing to commit.
 
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use luge_protocol::{Command, ErrorCode, ErrorReply, Reply};
 
@@ -10,9 +10,9 @@ use super::calls::Ticket;
 use super::{Context, Core, dry_run, refusal, wants_durability};
 use crate::bugs::{Bug, is_seeded};
 use crate::command::{self, Pending};
-use crate::function::{Registry, RequestContext, Runtime};
+use crate::function::{Procedure, Registry, RequestContext, Runtime};
 use crate::store::{CommitOutcome, ReadPoint, Sequence, Store, StoreError};
-use crate::transaction::Permit;
+use crate::transaction::{Permit, Transaction};
 
 /// Attempts alone, after those beside others. Alone only the passing of time can make a conflict: a
 /// key that was read as live expires before the commit.
@@ -24,71 +24,92 @@ pub(super) type Done = (Result<Reply, ErrorReply>, Sequence, bool);
 /// Runs a request until it commits.
 pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
     core: &Core<S, R>,
-    registry: Arc<Registry<R::Module>>,
+    registry: &Registry<R::Module>,
     context: &Context<'_>,
-    request: RequestContext,
+    request: &RequestContext,
+    called: Option<Procedure<'_, R::Module>>,
     point: ReadPoint,
-) -> Done {
-    let ticket = OnceLock::new();
-    let done = run_listed(core, registry, context, request, point, &ticket).await;
-    if let Some(time) = ticket.get().and_then(Ticket::hook_time) {
-        core.stats.add_hook_time(context.command, time);
-    }
-    done
-}
-
-async fn run_listed<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    registry: Arc<Registry<R::Module>>,
-    context: &Context<'_>,
-    mut request: RequestContext,
-    point: ReadPoint,
-    ticket: &OnceLock<Ticket>,
 ) -> Done {
     let last = core.settings.max_shared_attempts + MAX_EXCLUSIVE_ATTEMPTS;
+    let mut ticket = None;
+    let mut hook_time = None;
+    let mut done = None;
     for number in 1..=last {
-        request.attempt = number;
         if is_late(core, context) {
-            return (Err(refusal::late()), 0, false);
+            done = Some((Err(refusal::late()), 0, false));
+            break;
         }
         let alone = match core.settings.is_alone(number) {
-            true => match unless_killed(ticket, core.coordinator.exclusive()).await {
+            true => match unless_killed(ticket.as_ref(), core.coordinator.exclusive()).await {
                 Some(permit) => Some(permit),
-                None => return aborted(Abort::Killed, &request),
+                None => {
+                    done = Some(aborted(Abort::Killed, request));
+                    break;
+                }
             },
             false => None,
         };
-        if let Some(ticket) = ticket.get() {
-            ticket.begin(number);
+        if let Some(ticket) = &ticket {
+            Ticket::running(ticket).begin(number);
         }
-        let attempt = Attempt::new(core, &registry, context, &request, ticket);
-        match attempt.run(context.command, point).await {
-            Ok(mut settled) => {
-                if number > 1 && is_seeded(Bug::TrustRetries) {
-                    settled.transaction.forget_reads();
-                }
-                if let Some(ticket) = ticket.get() {
-                    ticket.waits();
-                }
-                if is_dry_run(context.command) && !is_killed(ticket) {
-                    return told_only(core, settled);
-                }
-                let ran = std::mem::take(&mut settled.ran);
-                match commit(core, context, settled, alone, ticket).await {
-                    Ok(Some(done)) => return done,
-                    Ok(None) if is_killed(ticket) => return aborted(Abort::Killed, &request),
-                    Ok(None) => {
-                        ran.met_a_conflict();
-                        tracing::debug!(request = request.request, number, "conflict");
-                    }
-                    Err(error) => return (Err(refusal::store(&error)), 0, false),
-                }
-            }
-            Err(abort) => return aborted(abort, &request),
+        let place = (number, ticket.take());
+        let mut attempt = Attempt::new(core, registry, context, request, called, place);
+        let settled = attempt.run(point).await;
+        ticket = attempt.ticket.take();
+        hook_time = sum(hook_time, attempt.hook_time);
+        done = match settled {
+            Ok(settled) => finish(&mut attempt, settled, alone, ticket.as_ref()).await,
+            Err(abort) => Some(aborted(abort, request)),
+        };
+        if done.is_some() {
+            break;
         }
+        attempt.ran.met_a_conflict();
+        tracing::debug!(request = request.request, number, "conflict");
     }
-    let message = format!("other commits touched what the request read, {last} times in a row");
-    (Err(ErrorReply::new(ErrorCode::Conflict, message)), 0, false)
+    if let Some(time) = hook_time {
+        core.stats.add_hook_time(context.command, time);
+    }
+    done.unwrap_or_else(|| {
+        let message = format!("other commits touched what the request read, {last} times in a row");
+        (Err(ErrorReply::new(ErrorCode::Conflict, message)), 0, false)
+    })
+}
+
+/// Ends an attempt that has come to its end: tells what it would have written, or commits it. `None` on a conflict.
+async fn finish<S: Store, R: Runtime<S::Snapshot>>(
+    attempt: &mut Attempt<'_, S, R>,
+    settled: Settled,
+    alone: Option<Permit>,
+    ticket: Option<&Ticket<'_>>,
+) -> Option<Done> {
+    let request = attempt.request;
+    let mut transaction = match attempt.take_transaction() {
+        Ok(transaction) => transaction,
+        Err(abort) => return Some(aborted(abort, request)),
+    };
+    if attempt.number > 1 && is_seeded(Bug::TrustRetries) {
+        transaction.forget_reads();
+    }
+    if let Some(ticket) = ticket {
+        ticket.running().waits();
+    }
+    if is_dry_run(attempt.context.command) && !is_killed(ticket) {
+        return Some(told_only(attempt, transaction, settled));
+    }
+    match commit(attempt, transaction, settled, alone, ticket).await {
+        Ok(Some(done)) => Some(done),
+        Ok(None) if is_killed(ticket) => Some(aborted(Abort::Killed, request)),
+        Ok(None) => None,
+        Err(error) => Some((Err(refusal::store(&error)), 0, false)),
+    }
+}
+
+fn sum(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one + other),
+        (one, other) => one.or(other),
+    }
 }
 
 fn aborted(abort: Abort, request: &RequestContext) -> Done {
@@ -103,19 +124,16 @@ fn aborted(abort: Abort, request: &RequestContext) -> Done {
 
 /// Commits what an attempt wrote; `None` on a conflict, and where it is killed before.
 async fn commit<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    context: &Context<'_>,
-    settled: Settled<'_, S>,
+    attempt: &mut Attempt<'_, S, R>,
+    transaction: Transaction<S::Snapshot>,
+    settled: Settled,
     alone: Option<Permit>,
-    ticket: &OnceLock<Ticket>,
+    ticket: Option<&Ticket<'_>>,
 ) -> Result<Option<Done>, StoreError> {
+    let (core, context) = (attempt.core, attempt.context);
     let Settled {
-        transaction,
         outcome,
         has_changed,
-        places: _places,
-        usage: _,
-        ran: _,
     } = settled;
     let snapshot = transaction.sequence();
     let told = |version| outcome.map(|plan| command::reply(plan, Pending { version, snapshot }));
@@ -148,23 +166,19 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
 
 /// A dry run's answer: what the call is answered, and what it would have written.
 fn told_only<S: Store, R: Runtime<S::Snapshot>>(
-    core: &Core<S, R>,
-    settled: Settled<'_, S>,
+    attempt: &Attempt<'_, S, R>,
+    transaction: Transaction<S::Snapshot>,
+    settled: Settled,
 ) -> Done {
-    let Settled {
-        transaction,
-        outcome,
-        usage,
-        ..
-    } = settled;
+    let (outcome, usage) = (settled.outcome, &attempt.usage);
     let snapshot = transaction.sequence();
     let told = outcome.map(|plan| {
         let pending = Pending {
             version: 0,
             snapshot,
         };
-        let limit = core.settings.max_frame_bytes;
-        dry_run::reply(command::reply(plan, pending), transaction, &usage, limit)
+        let limit = attempt.core.settings.max_frame_bytes;
+        dry_run::reply(command::reply(plan, pending), transaction, usage, limit)
     });
     (told, snapshot, false)
 }
@@ -173,17 +187,16 @@ fn is_dry_run(command: &Command<'_>) -> bool {
     matches!(command, Command::Call(call) if call.dry_run == Some(true))
 }
 
-fn is_killed(ticket: &OnceLock<Ticket>) -> bool {
-    let ticket = ticket.get();
+fn is_killed(ticket: Option<&Ticket<'_>>) -> bool {
     ticket.is_some_and(|ticket| ticket.running().is_killed())
 }
 
 /// Waits for something; `None` where the request is killed before.
 async fn unless_killed<T>(
-    ticket: &OnceLock<Ticket>,
+    ticket: Option<&Ticket<'_>>,
     waited_for: impl Future<Output = T>,
 ) -> Option<T> {
-    match ticket.get() {
+    match ticket {
         None => Some(waited_for.await),
         Some(ticket) if ticket.running().is_killed() => None,
         // Mostly nothing is to be waited for, and listening for a kill costs more than that.

@@ -169,29 +169,29 @@ impl Stats {
 
 /// The functions that ran in an attempt, each once.
 #[derive(Default)]
-pub(super) struct Ran {
-    first: Option<Arc<FunctionStats>>,
-    others: Vec<Arc<FunctionStats>>,
+pub(super) struct Ran<'a> {
+    first: Option<&'a FunctionStats>,
+    others: Vec<&'a FunctionStats>,
 }
 
-impl Ran {
-    pub(super) fn add(&mut self, function: &Arc<FunctionStats>) {
-        if self.all().any(|other| Arc::ptr_eq(other, function)) {
+impl<'a> Ran<'a> {
+    pub(super) fn add(&mut self, function: &'a FunctionStats) {
+        if self.all().any(|other| std::ptr::eq(other, function)) {
             return;
         }
-        match &self.first {
-            None => self.first = Some(Arc::clone(function)),
-            Some(_) => self.others.push(Arc::clone(function)),
+        match self.first {
+            None => self.first = Some(function),
+            Some(_) => self.others.push(function),
         }
     }
 
     /// Counts for each that the attempt met a conflict.
     pub(super) fn met_a_conflict(&self) {
-        self.all().for_each(|function| function.add_conflict());
+        self.all().for_each(FunctionStats::add_conflict);
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<FunctionStats>> {
-        self.first.iter().chain(&self.others)
+    fn all(&self) -> impl Iterator<Item = &'a FunctionStats> {
+        self.first.into_iter().chain(self.others.iter().copied())
     }
 }
 

@@ -200,7 +200,7 @@ fn link_surroundings<S: Snapshot>(linker: &mut Linker<HostState<S>>) -> wasmtime
     |guest, key, key_len, off, buf, cap| {
         let (key, call) = guest.slice_and_call(key, key_len)?;
         let key = std::str::from_utf8(key).ok();
-        let value = key.and_then(|key| call.module.config.get(key)).cloned();
+        let value = key.and_then(|key| call.module().config.get(key)).cloned();
         guest.copy_out(value.as_deref().map(str::as_bytes), off, buf, cap)
     });
     host!(linker, "context", price::LOOK, (field: u32, off: u32, buf: u32, cap: u32) -> i64,

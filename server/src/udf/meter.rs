@@ -43,21 +43,21 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn start(budget: &Budget) -> Arc<Self> {
-        Arc::new(Self::of(budget))
+    pub(super) fn start(budget: &Budget, running: &Arc<Running>) -> Arc<Self> {
+        Arc::new(Self::of(budget, running))
     }
 
     /// Starts anew for another call, in the same place where nobody else has the old one any more.
-    pub(super) fn restart(this: &mut Arc<Self>, budget: &Budget) {
+    pub(super) fn restart(this: &mut Arc<Self>, budget: &Budget, running: &Arc<Running>) {
         match Arc::get_mut(this) {
-            Some(meter) => *meter = Self::of(budget),
-            None => *this = Self::start(budget),
+            Some(meter) => *meter = Self::of(budget, running),
+            None => *this = Self::start(budget, running),
         }
     }
 
-    fn of(budget: &Budget) -> Self {
+    fn of(budget: &Budget, running: &Arc<Running>) -> Self {
         let cpu = budget.cpu.min(budget.limits.cpu);
-        let running = Arc::clone(&budget.running);
+        let running = Arc::clone(running);
         let fuel = budget.limits.fuel;
         let times = (budget.begun, budget.deadline);
         Self::new(times, cpu, budget.limits.cpu, fuel, running)

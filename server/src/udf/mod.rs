@@ -235,6 +235,10 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         instance.set_sound(false);
     }
 
+    fn export(&self, module: &Arc<Module<S>>, function: &str) -> Option<usize> {
+        module.function(function)
+    }
+
     fn exports<'a>(&self, module: &'a Arc<Module<S>>) -> &'a Exports {
         module.exports()
     }
@@ -243,36 +247,33 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         &self,
         module: &Arc<Module<S>>,
         instance: &mut Option<Instance<S>>,
-        function: &str,
         call: Box<Call<S>>,
-        budget: &Budget,
+        budget: Budget,
     ) -> Ended<S> {
         let earlier = instance.take();
-        let Some(place) = module.function(function) else {
-            return absent(function, call);
+        let Some(place) = call.function.export else {
+            return absent(call);
         };
+        let (is_alone, running) = (budget.is_alone, Arc::clone(&call.running));
         // It owns what it needs, so that it can go on in the lane.
-        let (moved, given) = (Arc::clone(module), budget.clone());
-        let work = Box::pin(call_once(moved, earlier, place, call, given));
+        let work = Box::pin(call_once(Arc::clone(module), earlier, place, call, budget));
         let pace = module.pace();
-        let ended = match budget.is_alone {
+        let ended = match is_alone {
             true => Some(work.await),
-            false => self.lane.run_if_long(pace, &budget.running, work).await,
+            false => self.lane.run_if_long(pace, &running, work).await,
         };
-        let Some((ended, live)) = ended else {
-            return lost(&budget.running);
+        let Some((Some(ended), live)) = ended else {
+            return lost(&running);
         };
-        if ended.call.is_some() {
-            pace.note(&ended.usage);
-        }
+        pace.note(&ended.usage);
         *instance = live;
         ended
     }
 }
 
 /// A call of a function that is not there.
-fn absent<S: Snapshot>(function: &str, call: Box<Call<S>>) -> Ended<S> {
-    let message = format!("the module has no function `{function}`");
+fn absent<S: Snapshot>(call: Box<Call<S>>) -> Ended<S> {
+    let message = format!("the module has no function `{}`", call.function.name);
     Ended {
         call: Some(call),
         outcome: Err(Failure::new(ErrorCode::Internal, message)),
@@ -281,21 +282,21 @@ fn absent<S: Snapshot>(function: &str, call: Box<Call<S>>) -> Ended<S> {
 }
 
 /// Calls the function at this place of the module, on whichever thread asks for it; answers the instance, too,
-/// where it is still sound.
+/// where it is still sound. What is lost in a fault of our own has no end.
 async fn call_once<S: Snapshot>(
     module: Arc<Module<S>>,
     earlier: Option<Instance<S>>,
     place: usize,
     call: Box<Call<S>>,
     budget: Budget,
-) -> (Ended<S>, Option<Instance<S>>) {
+) -> (Option<Ended<S>>, Option<Instance<S>>) {
     // What happens to few calls, or costs them much more, is boxed: it would make this future, which every call
     // pays for, four times as large.
     let mut live = match ready(&module, earlier, call, &budget) {
         Ok(live) => live,
         Err(call) => match Box::pin(make(&module, call, &budget)).await {
             Ok(live) => live,
-            Err(ended) => return (*ended, None),
+            Err(ended) => return (Some(*ended), None),
         },
     };
     let sandbox = live.sandbox();
@@ -303,7 +304,7 @@ async fn call_once<S: Snapshot>(
     // Before the lines are read: the meter is this thread's, and that may end on another.
     let (call, usage) = sandbox.end();
     if call.is_none() {
-        return (lost(&budget.running), None);
+        return (None, None);
     }
     let is_whole = !sandbox.has_refused();
     let outcome = match outcome {
@@ -319,7 +320,7 @@ async fn call_once<S: Snapshot>(
         outcome,
         usage,
     };
-    (ended, live)
+    (Some(ended), live)
 }
 
 /// An instance with the call in it: the one that there is, or one that was kept. Gives the call back where there

@@ -20,7 +20,7 @@ pub(super) struct Sandbox<S: Snapshot> {
     /// The functions that it was entered at, by their places in the module: to look one up costs as much as a
     /// small call.
     entries: Vec<Option<TypedFunc<(), i32>>>,
-    limits: CallLimits,
+    limits: Arc<CallLimits>,
     /// How many calls it was made for or given.
     calls: u32,
 }
@@ -33,8 +33,8 @@ impl<S: Snapshot> Sandbox<S> {
         budget: &Budget,
     ) -> Result<Self, Box<Ended<S>>> {
         let state = HostState {
+            meter: Meter::start(budget, &call.running),
             call: Some(call),
-            meter: Meter::start(budget),
             limiter: Limiter {
                 memory_bytes: budget.limits.memory_bytes,
                 table_elements: budget.limits.table_elements,
@@ -47,7 +47,7 @@ impl<S: Snapshot> Sandbox<S> {
             store,
             instance: None,
             entries: Vec::new(),
-            limits: budget.limits.clone(),
+            limits: Arc::clone(&budget.limits),
             calls: 1,
         };
         live.store.limiter(|state| &mut state.limiter);
@@ -84,10 +84,10 @@ impl<S: Snapshot> Sandbox<S> {
     /// Gives a live instance another call.
     pub(super) fn give(&mut self, call: Box<Call<S>>, budget: &Budget) {
         self.calls += 1;
-        self.limits.clone_from(&budget.limits);
+        self.limits = Arc::clone(&budget.limits);
         let state = self.store.data_mut();
+        Meter::restart(&mut state.meter, budget, &call.running);
         state.call = Some(call);
-        Meter::restart(&mut state.meter, budget);
         state.limiter = Limiter {
             memory_bytes: budget.limits.memory_bytes,
             table_elements: budget.limits.table_elements,
@@ -114,7 +114,7 @@ impl<S: Snapshot> Sandbox<S> {
         self.refuel()?;
         let hidden = self.store.data_mut().call.as_mut().map(|call| {
             let stage = std::mem::replace(&mut call.stage, Stage::Initialise);
-            let seed = call.module.seed;
+            let seed = call.module().seed;
             (stage, call.transaction.take(), call.reseed(seed))
         });
         let made = self.instantiate(module).await;

@@ -9,7 +9,8 @@ use luge_protocol::{
 };
 use luge_server::config::Config;
 use luge_server::function::{
-    Call, HookView, Identity, ModuleContext, RequestContext, ResponseStatus, Stage,
+    Call, Function, HookView, Identity, ModuleContext, RequestContext, ResponseStatus, Running,
+    Stage,
 };
 use luge_server::store::{MemoryStore, Store};
 use luge_server::udf::price;
@@ -316,21 +317,25 @@ fn the_pages_fields_of_the_context_are_the_servers() {
         user: Some("anna".to_owned()),
     };
     let request = RequestContext {
-        log: None,
         identity: Arc::new(identity),
         request: 34,
         command: "mget",
-        attempt: 2,
     };
+    let running = Running::new(request);
+    running.begin(2);
     let module = ModuleContext {
         version: 5,
         ..ModuleContext::default()
     };
+    let function = Function {
+        module: Arc::new(module),
+        ..Function::default()
+    };
     let call = Call::<<MemoryStore as Store>::Snapshot>::new(
         Stage::Procedure,
         None,
-        request,
-        Arc::new(module),
+        Arc::new(running),
+        Arc::new(function),
         [0; 32],
     );
     let values = ["12", "10.0.0.7", "shop", "anna", "34", "2", "mget", "5"];

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use luge_protocol::{Call, Command, ErrorCode, Isolation, LimitsRequest, Options, Reply};
 use luge_server::config::Config;
-use luge_server::function::{
-    self, Budget, Candidate, ModuleContext, RequestContext, Runtime as _, Stage,
-};
+use luge_server::function::{self, Budget, Candidate, Function, Runtime as _, Stage};
 use luge_server::store::{MemorySnapshot, MemoryStore};
 use luge_server::udf::{Instance, Module};
 
@@ -238,21 +236,23 @@ async fn count_in(
         cpu: limits.cpu,
         begun: now(),
         deadline: now() + Duration::from_secs(60),
-        running: Arc::default(),
         isolation: Isolation::Reuse,
-        limits,
+        limits: Arc::new(limits),
     };
     let mut live: Vec<Option<Instance<MemorySnapshot>>> = Vec::new();
     let mut counts = Vec::new();
     for _ in 0..instances {
-        let (request, context) = (RequestContext::default(), ModuleContext::default());
+        let runtime = &talk.core.runtime;
+        let function = Arc::new(Function {
+            export: runtime.export(module, "bytes"),
+            ..Function::default()
+        });
         let mut call =
-            function::Call::new(Stage::Procedure, None, request, Arc::new(context), [7; 32]);
+            function::Call::new(Stage::Procedure, None, Arc::default(), function, [7; 32]);
         call.max_output_bytes = 4;
         let mut instance = None;
-        let runtime = &talk.core.runtime;
         let ended = runtime
-            .call(module, &mut instance, "bytes", Box::new(call), &budget)
+            .call(module, &mut instance, Box::new(call), budget.clone())
             .await;
         assert_eq!(ended.outcome, Ok(0));
         let output = ended.call.unwrap().output;

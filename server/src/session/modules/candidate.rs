@@ -8,10 +8,12 @@ use luge_protocol::{
 use sha2::{Digest, Sha256};
 
 use super::super::Core;
+use super::loading::registered;
 use super::records::{context, encode, hex};
 use crate::function::{
-    Artefact, Budget, Call, CallLimits, Candidate, Changes, Described, Description, Exports, Hash,
-    ModuleContext, Registered, RequestContext, Runtime, Stage, describe, tidy,
+    Artefact, Budget, Call, CallLimits, Candidate, Changes, Described, Description, Exports,
+    Function, Hash, ModuleContext, Registered, RequestContext, Running, Runtime, Stage, describe,
+    tidy,
 };
 use crate::store::Store;
 
@@ -115,7 +117,7 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
         warnings: Vec::new(),
         change: None,
     };
-    let describing = Arc::new(context(&description, asked.sha256));
+    let describing = Arc::new(context(&description, asked.sha256, &core.log));
     let offered = ask(core, push, &module, &limits, &describing)
         .await
         .map_err(invalid)?;
@@ -126,18 +128,12 @@ pub(super) async fn prepare<S: Store, R: Runtime<S::Snapshot>>(
     description.grant = offered.grant;
     description.isolation = offered.isolation;
     description.warnings = offered.warnings;
-    let context = Arc::new(context(&description, asked.sha256));
+    let stats = core.stats.fresh(&description);
+    let of = (description, asked.sha256, limits);
     Ok(Prepared {
         exports: told_exports(core.runtime.exports(&module)),
         artefact: loaded.artefact,
-        registered: Registered {
-            gate: core.settings.gate(&limits),
-            stats: core.stats.fresh(&description),
-            description,
-            module,
-            limits,
-            context,
-        },
+        registered: registered(core, of, module, stats),
     })
 }
 
@@ -206,25 +202,28 @@ async fn ask_one<S: Store, R: Runtime<S::Snapshot>>(
     let seed = (core.surroundings.seed)();
     let request = RequestContext {
         command: "module.push",
-        log: Some(Arc::clone(&core.log)),
         ..RequestContext::default()
     };
-    let context = Arc::clone(context);
-    let mut call = Box::new(Call::new(Stage::Describe, None, request, context, seed));
-    call.function = name.into();
+    let function = Arc::new(Function {
+        module: Arc::clone(context),
+        name: name.into(),
+        export: core.runtime.export(module, name),
+        counted: None,
+    });
+    let running = Arc::new(Running::new(request));
+    let mut call = Box::new(Call::new(Stage::Describe, None, running, function, seed));
     call.max_output_bytes = max_output_bytes;
     let begun = (core.surroundings.now)();
     let budget = Budget {
-        limits: limits.clone(),
+        limits: Arc::new(limits.clone()),
         cpu: limits.cpu,
         begun,
         deadline: begun + limits.deadline,
-        running: Arc::default(),
         isolation: Isolation::Fresh,
         is_alone: false,
     };
     let mut none = None;
-    let called = core.runtime.call(module, &mut none, name, call, &budget);
+    let called = core.runtime.call(module, &mut none, call, budget);
     let ended = called.await;
     match ended.outcome {
         Ok(0) => Ok(ended.call.map(|call| call.output).unwrap_or_default()),

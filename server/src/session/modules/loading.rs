@@ -14,8 +14,8 @@ use super::records::{
     compiled_key, context, encode, hex, keep, module_key, store, version_key, version_prefix,
 };
 use crate::function::{
-    Artefact, CallLimits, Candidate, Compiled, Hash, ModuleEntry, Registered, Registry, Runtime,
-    Version, Versions,
+    Artefact, CallLimits, Candidate, Compiled, Function, Hash, ModuleEntry, Registered, Registry,
+    Runtime, Version, VersionStats, Versions,
 };
 use crate::store::{PageLimit, ReadPoint, Snapshot, Store};
 use crate::transaction::{
@@ -102,6 +102,38 @@ async fn load_one_after_the_other<S: Store, R: Runtime<S::Snapshot>>(
     Ok(modules)
 }
 
+/// A version in force, of what the runtime made of it.
+pub(super) fn registered<S: Store, R: Runtime<S::Snapshot>>(
+    core: &Core<S, R>,
+    (description, sha256, limits): (ModuleDescription, Hash, CallLimits),
+    module: R::Module,
+    stats: Arc<VersionStats>,
+) -> Registered<R::Module> {
+    let context = Arc::new(context(&description, sha256, &core.log));
+    let function = |name: &String| {
+        Arc::new(Function {
+            module: Arc::clone(&context),
+            name: name.as_str().into(),
+            export: core.runtime.export(&module, name),
+            counted: stats.place(name),
+        })
+    };
+    let procedures = description.procedures.iter();
+    let procedures = procedures.map(|it| function(&it.procedure)).collect();
+    let hooks = description.hooks.iter();
+    let hooks = hooks.map(|it| function(&it.hook)).collect();
+    Registered {
+        gate: core.settings.gate(&limits),
+        limits: Arc::new(limits),
+        description,
+        module,
+        context,
+        procedures,
+        hooks,
+        stats,
+    }
+}
+
 /// A version that is kept, ready to be called; and what was compiled for that, where nothing that was
 /// kept could be taken.
 pub(super) async fn revive<S: Store, R: Runtime<S::Snapshot>>(
@@ -113,13 +145,10 @@ pub(super) async fn revive<S: Store, R: Runtime<S::Snapshot>>(
     let record = read_version(&mut transaction, name, number).await?;
     let (description, limits) = under_ceilings(core, record);
     let sha256 = parse_hash(&description.sha256)?;
-    let of = |module| Registered {
-        gate: core.settings.gate(&limits),
-        stats: core.stats.of(&description),
-        context: Arc::new(context(&description, sha256)),
-        description: description.clone(),
-        module,
-        limits: limits.clone(),
+    let stats = core.stats.of(&description);
+    let of = |module| {
+        let of = (description.clone(), sha256, limits.clone());
+        registered(core, of, module, Arc::clone(&stats))
     };
     if let Some(compiled) = read_compiled(&mut transaction, &sha256).await?
         && let Some(module) = core.runtime.restore(&sha256, &compiled, &limits).await

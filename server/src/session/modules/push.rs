@@ -11,7 +11,7 @@ use super::loading::summary;
 use super::records::{Change, RECORD_FORMAT, VersionRecord, carry_out, encode};
 use super::unknown::no_room;
 use super::{Told, change_of, put_in_force, turn, unchanged};
-use crate::function::{Registered, Runtime, Version, VersionBounds, Versions};
+use crate::function::{CallLimits, Registered, Runtime, Version, VersionBounds, Versions};
 use crate::store::Store;
 
 /// A new version, and what it makes of the others.
@@ -115,7 +115,7 @@ fn plan<M>(
     let record = encode(&VersionRecord {
         format: RECORD_FORMAT,
         description: registered.description.clone(),
-        limits: registered.limits.clone(),
+        limits: CallLimits::clone(&registered.limits),
         settings,
     })?;
     let version = summary(&registered.description, settings, record.len())

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use super::super::{Core, refusal};
 use crate::bugs::{Bug, is_seeded};
 use crate::function::{
-    Artefact, CallLimits, Granted, Hash, ModuleContext, ModuleEntry, Registered, Registry, Runtime,
-    Version, Versions,
+    Artefact, CallLimits, Granted, GuestLog, Hash, LogRate, ModuleContext, ModuleEntry, Registered,
+    Registry, Runtime, Version, Versions,
 };
 use crate::store::{CommitOutcome, ReadPoint, Sequence, Store, StoreError};
 use crate::transaction::{Keyspace, Transaction};
@@ -186,7 +186,11 @@ pub(super) fn encode(record: &impl Serialize) -> Result<Bytes, ErrorReply> {
 }
 
 /// What the calls of a version share.
-pub(super) fn context(description: &ModuleDescription, seed: Hash) -> ModuleContext {
+pub(super) fn context(
+    description: &ModuleDescription,
+    seed: Hash,
+    log: &Arc<GuestLog>,
+) -> ModuleContext {
     ModuleContext {
         name: description.name.clone(),
         version: description.version,
@@ -194,7 +198,8 @@ pub(super) fn context(description: &ModuleDescription, seed: Hash) -> ModuleCont
         pushed_ms: description.pushed_ms,
         granted: description.grant.as_ref().map(Granted::new),
         seed,
-        log_rate: Arc::default(),
+        log_rate: LogRate::default(),
+        log: Some(Arc::clone(log)),
     }
 }
 
