@@ -95,7 +95,7 @@ async fn run(
     let mut instance: Option<Instance<MemorySnapshot>> = None;
     let begun = Instant::now();
     let mut budget = Budget {
-        begun,
+        begun: Some(begun),
         is_alone: false,
         limits: Arc::new(limits.clone()),
         cpu: limits.cpu,
@@ -108,7 +108,7 @@ async fn run(
     });
     let running = Arc::default();
     for _ in 0..count {
-        budget.begun = Instant::now();
+        budget.begun = Some(Instant::now());
         let taken = transaction.take();
         let (running, function) = (Arc::clone(&running), Arc::clone(&function));
         let mut call = Box::new(Call::new(

@@ -137,7 +137,7 @@ impl Bench {
         for _ in 0..count {
             let begun = Instant::now();
             let budget = Budget {
-                begun,
+                begun: Some(begun),
                 is_alone: false,
                 limits: Arc::clone(&self.limits),
                 cpu: self.limits.cpu,

@@ -106,9 +106,8 @@ fn keys(plan: &Plan, growth: &mut Growth) -> Result<(), String> {
     let get = plan.luge.encode(&[Ask::Get(drawn("key:"))]);
     let mut loaded = 0;
     for at in growth.sweep.points(plan.is_quick) {
-        let began = Instant::now();
-        stage.load(drawn("key:"), &value(VALUE_BYTES), loaded..*at)?;
-        let each = began.elapsed().as_secs_f64() * 1e6 / float(at - loaded);
+        let took = stage.load(drawn("key:"), &value(VALUE_BYTES), loaded..*at)?;
+        let each = took.as_secs_f64() * 1e6 / float(at - loaded);
         loaded = *at;
         let shape = Shape {
             domain: *at,

@@ -118,7 +118,8 @@ impl<'a> Stage<'a> {
             .map_err(|error| format!("{name}: {error}"))
     }
 
-    /// Writes a value to each of the keys with these numbers, and waits until the server has nothing left to do.
+    /// Writes a value to each of the keys with these numbers, waits until the server has nothing left to do, and answers
+    /// how long it was written to.
     ///
     /// # Errors
     /// One is refused.
@@ -127,10 +128,14 @@ impl<'a> Stage<'a> {
         place: Place,
         value: &str,
         numbers: std::ops::Range<u64>,
-    ) -> Result<(), String> {
+    ) -> Result<Duration, String> {
         let set = self.plan.luge.encode(&[Ask::Set(place, value.to_owned())]);
-        self.client()?.each(&set, numbers)?;
-        self.server.settle_within(MAX_SETTLE)
+        let mut client = self.client()?;
+        let began = Instant::now();
+        client.each(&set, numbers)?;
+        let took = began.elapsed();
+        self.server.settle_within(MAX_SETTLE)?;
+        Ok(took)
     }
 
     /// Measures a point.

@@ -90,8 +90,9 @@ pub struct Budget {
     pub limits: Arc<CallLimits>,
     /// What is left of the cpu time; the least of the call's limit and of what its phase has left.
     pub cpu: Duration,
-    /// When the call begins, which is when it was asked for: the making of its instance counts.
-    pub begun: Instant,
+    /// When the call begins, which is when it was asked for: the making of its instance counts. `None` is when it
+    /// first runs.
+    pub begun: Option<Instant>,
     /// When the request must be done.
     pub deadline: Instant,
     /// Whether all commits wait for it: it gives way to no other module.

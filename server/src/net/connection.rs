@@ -164,34 +164,15 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
     let mut batch = Batch::default();
     loop {
         answer_batch(&mut session, &mut requests, answers, &mut batch);
-        if !batch.is_due()
-            && let Some(body) = requests.whole()
-        {
-            let bytes = body.len();
-            let Some(answer) = handle(&mut session, body, answers, &mut batch).await else {
-                return (requests, End::Closed);
-            };
-            // What the request took is given back before its reply asks for room.
-            requests.pass(bytes);
-            requests.release();
-            if !answers.answer(&mut batch, answer).await {
-                return (requests, End::Closed);
+        if !batch.is_due() && requests.whole().is_some() {
+            let (session, requests_in) = (&mut session, &mut requests);
+            let answered = answer_next(session, requests_in, answers, &mut batch, &mut streams);
+            if let Err(end) = answered.await {
+                return (requests, end);
             }
-            if session.is_over() {
-                answers.send_batch(&mut batch).await;
-                return (requests, End::Over);
+            if !is_told_to_stop(&stopping) {
+                continue;
             }
-            if session.is_admitted() {
-                requests.admit();
-            }
-            if let Some(stream) = session.begun() {
-                // Its events go behind its first response.
-                if !answers.send_batch(&mut batch).await {
-                    return (requests, End::Closed);
-                }
-                streams.start(stream);
-            }
-            continue;
         }
         if !batch.is_empty() {
             requests.release();
@@ -199,14 +180,16 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
             if !answers.send_batch(&mut batch).await {
                 return (requests, End::Closed);
             }
-            if *stopping.borrow() {
-                break;
-            }
             if is_due {
                 // Other connections, and the way out of these replies, get their turn.
                 tokio::task::yield_now().await;
             }
-            continue;
+            if !is_told_to_stop(&stopping) {
+                continue;
+            }
+        }
+        if is_told_to_stop(&stopping) {
+            break;
         }
         let arrived = tokio::select! {
             biased;
@@ -229,6 +212,48 @@ async fn answer_all<'a, S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>
     (requests, End::Closed)
 }
 
+/// Answers the next request, which is there as a whole, and takes up what it began.
+async fn answer_next<S: Store, R: Runtime<S::Snapshot>, I: AsyncRead + Unpin>(
+    session: &mut Session<S, R>,
+    requests: &mut Requests<'_, I>,
+    answers: &replies::Replies,
+    batch: &mut Batch,
+    streams: &mut Streams,
+) -> Result<(), End> {
+    let Some(body) = requests.whole() else {
+        return Ok(());
+    };
+    let bytes = body.len();
+    let answer = handle(session, body, answers, batch).await;
+    let answer = answer.ok_or(End::Closed)?;
+    // What the request took is given back before its reply asks for room.
+    requests.pass(bytes);
+    requests.release();
+    if !answers.answer(batch, answer).await {
+        return Err(End::Closed);
+    }
+    if session.is_over() {
+        answers.send_batch(batch).await;
+        return Err(End::Over);
+    }
+    if session.is_admitted() {
+        requests.admit();
+    }
+    if let Some(stream) = session.begun() {
+        // Its events go behind its first response.
+        if !answers.send_batch(batch).await {
+            return Err(End::Closed);
+        }
+        streams.start(stream);
+    }
+    Ok(())
+}
+
+/// Looks without the lock of the value: it is told once.
+fn is_told_to_stop(stopping: &watch::Receiver<bool>) -> bool {
+    stopping.has_changed().unwrap_or(true)
+}
+
 /// Handles a request. If it has to wait for something, the replies before it do not wait with it. Answers nothing
 /// where the connection can't be written to any more.
 async fn handle<S: Store, R: Runtime<S::Snapshot>>(
@@ -247,10 +272,11 @@ async fn handle<S: Store, R: Runtime<S::Snapshot>>(
     if let Some(answer) = at_once.await {
         return Some(answer);
     }
-    match answers.send_batch(batch).await {
-        true => Some(handling.await),
-        false => None,
-    }
+    // The request goes on while the replies wait for room: others may wait for it, and who ends it for its end.
+    let sent = async { answers.send_batch(batch).await.then_some(()).ok_or(()) };
+    let handled = async { Ok(handling.await) };
+    let ((), answer) = tokio::try_join!(sent, handled).ok()?;
+    Some(answer)
 }
 
 /// Answers the plain requests that have arrived and come next, as long as there is room for their replies.

@@ -266,7 +266,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             is_alone: self.core.settings.is_alone(self.number),
             limits,
             cpu,
-            begun,
+            begun: Some(begun),
             deadline,
             isolation: module.description.isolation,
         };

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A call that is short costs nothing of this. In the lane the operating system gives a call what others
-//! leave, and among the calls there each module has the same share (`turns.rs`): a module that loops on
+//! leave, and among the calls there each module has the same share (`queue.rs`): a module that loops on
 //! every connection that it can get holds up neither plain commands nor, by more than a turn, other modules.
 
 use std::future::{Future, poll_fn};
@@ -15,22 +15,21 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
-use super::turns::{Asked, ModuleNumber, Turn, Turns};
+use super::job::Job;
+use super::queue::{ModuleNumber, Queue};
 use crate::function::{Running, Usage};
 
 /// A call that has used more cpu time than this is long: half a tick, so that most of those that loop are
 /// found out at their first.
 const LONG_CALL: Duration = Duration::from_micros(500);
 
-/// And has used more fuel than this, a tenth of what a loop uses in that time: until its first tick a call's
-/// time is read off the wall, and one that had to wait for a processor is not long.
-const LONG_CALL_FUEL: u64 = 100_000;
+/// And has used more fuel than this, half of what a loop uses in that time: until its first tick a call's
+/// time is read off the wall, and one that had to wait for a processor is not long. A read or a write of a key has a
+/// price of 1,000 fuel, so with a tenth of it calls of a hundred keys were long that had waited half a millisecond.
+const LONG_CALL_FUEL: u64 = 500_000;
 
 /// A call that has used so much time is long by whatever means: the wall no longer counts.
 const CERTAINLY_LONG: Duration = Duration::from_millis(6);
@@ -42,11 +41,9 @@ const SHORT_CALLS: u32 = 64;
 /// both want all of it.
 const NICENESS: i32 = 19;
 
-/// The threads, and the turns in them.
+/// The threads, by the queue that they serve.
 pub(super) struct Lane {
-    /// Gone only while it is dropped.
-    runtime: Option<tokio::runtime::Runtime>,
-    turns: Arc<Turns>,
+    queue: Arc<Queue>,
 }
 
 /// How a module's calls ran lately.
@@ -54,23 +51,6 @@ pub(super) struct Pace {
     module: ModuleNumber,
     /// How many more calls run in the lane.
     long: AtomicU32,
-}
-
-/// A call in the lane, which takes a turn for each of its slices.
-struct Paced<F> {
-    work: Pin<Box<F>>,
-    module: ModuleNumber,
-    turns: Arc<Turns>,
-    waiting: Option<oneshot::Receiver<Turn>>,
-}
-
-/// Ends the call where nobody waits for it any more.
-struct Bound<T>(JoinHandle<T>);
-
-impl<T> Drop for Bound<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Pace {
@@ -117,38 +97,49 @@ impl Lane {
     /// # Errors
     /// The operating system gives none.
     pub(super) fn start(threads: usize) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("luge-lane")
-            .on_thread_start(step_back)
-            .build()?;
-        Ok(Self {
-            runtime: Some(runtime),
-            turns: Turns::new(threads),
-        })
+        let queue = Arc::new(Queue::default());
+        // It ends those that have begun where another can't.
+        let lane = Self {
+            queue: Arc::clone(&queue),
+        };
+        for _ in 0..threads {
+            let queue = Arc::clone(&queue);
+            let thread = std::thread::Builder::new().name("luge-lane".to_owned());
+            thread.spawn(move || {
+                step_back();
+                queue.serve();
+            })?;
+        }
+        Ok(lane)
     }
 
-    /// Runs a call where its request is served, and in the lane from when its module is found to be long; `None`
-    /// where it is killed there, or failed in a fault of our own.
+    /// Runs a call in the lane, or where its request is served until its module is found to be long; `None` where
+    /// it is killed, or failed in a fault of our own.
     pub(super) async fn run_if_long<F>(
         &self,
         pace: &Pace,
         running: &Running,
+        (mut is_long, deadline): (bool, Instant),
         mut work: Pin<Box<F>>,
     ) -> Option<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let here = poll_fn(|context| match pace.is_long() {
-            true => Poll::Ready(None),
-            false => match work.as_mut().poll(context) {
-                Poll::Pending if pace.is_long() => Poll::Ready(None),
-                other => other.map(Some),
-            },
+        let here = poll_fn(|context| {
+            if is_long || running.is_killed() {
+                return Poll::Ready(None);
+            }
+            let polled = work.as_mut().poll(context);
+            is_long = pace.is_long();
+            match polled {
+                Poll::Pending if is_long || running.is_killed() => Poll::Ready(None),
+                polled => polled.map(Some),
+            }
         });
         let ended = match here.await {
             Some(ended) => Some(ended),
-            None => self.run(pace, running, work).await,
+            None if running.is_killed() => None,
+            None => self.run(pace, running, deadline, work).await,
         };
         // Who kills a call has found it too long.
         if running.is_killed() {
@@ -157,22 +148,32 @@ impl Lane {
         ended
     }
 
-    async fn run<F>(&self, pace: &Pace, running: &Running, work: Pin<Box<F>>) -> Option<F::Output>
+    async fn run<F>(
+        &self,
+        pace: &Pace,
+        running: &Running,
+        deadline: Instant,
+        work: Pin<Box<F>>,
+    ) -> Option<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let paced = Paced {
-            work,
-            module: pace.module,
-            turns: Arc::clone(&self.turns),
-            waiting: None,
+        let (waiting, mut done) = Job::start(&self.queue, pace.module, work);
+        let ends = async {
+            tokio::select! {
+                biased;
+                done = &mut done => return done.ok(),
+                () = tokio::time::sleep_until(deadline.into()) => {}
+            }
+            // It may wait for its turn, where no tick reaches it. Here it meets one, and ends by it.
+            match waiting.take_back() {
+                Some(work) => Some(work.await),
+                None => done.await.ok(),
+            }
         };
-        let runtime = self.runtime.as_ref()?;
-        let mut done = Bound(runtime.spawn(paced));
         tokio::select! {
             biased;
-            done = &mut done.0 => done.ok(),
-            // It may wait for a turn, where no tick reaches it.
+            ended = ends => ended,
             () = running.killed() => None,
         }
     }
@@ -180,36 +181,7 @@ impl Lane {
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // A runtime may be dropped where waiting for threads is not allowed.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-impl<F: Future> Future for Paced<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let this = &mut *self;
-        let _turn = loop {
-            match &mut this.waiting {
-                None => match this.turns.ask(this.module) {
-                    Asked::Now(turn) => break turn,
-                    Asked::Later(turn) => this.waiting = Some(turn),
-                },
-                Some(waiting) => {
-                    let Poll::Ready(turn) = Pin::new(waiting).poll(context) else {
-                        return Poll::Pending;
-                    };
-                    this.waiting = None;
-                    if let Ok(turn) = turn {
-                        break turn;
-                    }
-                }
-            }
-        };
-        this.work.as_mut().poll(context)
+        self.queue.end();
     }
 }
 
@@ -229,13 +201,29 @@ fn step_back() {
 mod tests {
     use super::*;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a deadline is measured where it passes"
+    )]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    fn soon() -> Instant {
+        now() + Duration::from_secs(60)
+    }
+
+    fn thread() -> String {
+        let thread = std::thread::current();
+        thread.name().unwrap_or_default().to_owned()
+    }
+
     /// The first calls of a module that loops stayed where requests are served for as long as their budget lasted.
     #[tokio::test]
     async fn a_call_that_is_found_long_goes_on_in_the_lane() {
         let lane = Lane::start(1).unwrap();
         let pace = Arc::new(Pace::new());
         let found = Arc::clone(&pace);
-        let thread = || std::thread::current().name().unwrap_or_default().to_owned();
         let work = Box::pin(async move {
             let before = thread();
             found.found_long();
@@ -243,18 +231,70 @@ mod tests {
             (before, thread())
         });
         let running = Running::default();
-        let (before, after) = lane.run_if_long(&pace, &running, work).await.unwrap();
+        let ended = lane.run_if_long(&pace, &running, (false, soon()), work);
+        let (before, after) = ended.await.unwrap();
         assert_ne!(before, "luge-lane");
         assert_eq!(after, "luge-lane");
     }
 
     #[tokio::test]
-    async fn a_module_of_which_a_call_was_killed_begins_in_the_lane() {
+    async fn a_call_that_is_killed_ends_before_its_next_slice_and_its_module_goes_on_in_the_lane() {
         let lane = Lane::start(1).unwrap();
-        let (pace, running) = (Pace::new(), Running::default());
-        running.kill();
-        let ended = lane.run_if_long(&pace, &running, Box::pin(async { 7 }));
-        assert_eq!(ended.await, Some(7));
+        let (pace, running) = (Pace::new(), Arc::new(Running::default()));
+        let killed = Arc::clone(&running);
+        let work = Box::pin(async move {
+            killed.kill();
+            tokio::task::yield_now().await;
+            unreachable!("it was killed")
+        });
+        let ended = lane.run_if_long(&pace, &running, (false, soon()), work);
+        let ended: Option<()> = ended.await;
+        assert_eq!(ended, None);
         assert!(pace.is_long());
+    }
+
+    /// Each thread of the lane had a turn of its own, so nobody ever waited for one, and a module had as much of the
+    /// lane as it had calls there.
+    #[tokio::test]
+    async fn a_module_with_many_long_calls_has_no_more_of_the_lane_than_one_with_a_single_call() {
+        const SLICES: u64 = 100;
+        let lane = Lane::start(1).unwrap();
+        let (many, one) = (Pace::new(), Pace::new());
+        let slices = Arc::new(AtomicU64::new(0));
+        let running = Running::default();
+        let crowd: Vec<_> = (0..32)
+            .map(|_| {
+                let slices = Arc::clone(&slices);
+                let work = Box::pin(async move {
+                    loop {
+                        slices.fetch_add(1, Ordering::Relaxed);
+                        tokio::task::yield_now().await;
+                    }
+                });
+                Job::start(&lane.queue, many.module, work)
+            })
+            .collect();
+        let counted = Arc::clone(&slices);
+        let work = Box::pin(async move {
+            let before = counted.load(Ordering::Relaxed);
+            for _ in 0..SLICES {
+                tokio::task::yield_now().await;
+            }
+            counted.load(Ordering::Relaxed) - before
+        });
+        let ended = lane.run_if_long(&one, &running, (true, soon()), work);
+        assert_eq!(ended.await, Some(SLICES));
+        drop(crowd);
+    }
+
+    /// A call that waited for its turn in the lane was told of its deadline only by the tick of its next slice there.
+    #[tokio::test]
+    async fn a_call_that_waits_in_the_lane_ends_with_its_deadline_elsewhere() {
+        // Nobody serves it.
+        let lane = Lane::start(0).unwrap();
+        let (pace, running) = (Pace::new(), Running::default());
+        let work = Box::pin(async { thread() });
+        let ended = lane.run_if_long(&pace, &running, (true, now()), work);
+        assert_ne!(ended.await.as_deref(), Some("luge-lane"));
     }
 }

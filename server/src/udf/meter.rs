@@ -34,6 +34,8 @@ pub(super) struct Meter {
     cpu: Duration,
     /// The limit that the message names: `cpu` may be less, where a phase's time is running out.
     cpu_limit: Duration,
+    /// Whether it gives way to nobody.
+    is_alone: bool,
     /// What the segments before this one have used, in nanoseconds.
     used_ns: AtomicU64,
     /// When this segment began, in nanoseconds since `begun`.
@@ -59,8 +61,11 @@ impl Meter {
         let cpu = budget.cpu.min(budget.limits.cpu);
         let running = Arc::clone(running);
         let fuel = budget.limits.fuel;
-        let times = (budget.begun, budget.deadline);
-        Self::new(times, cpu, budget.limits.cpu, fuel, running)
+        let times = (budget.begun.unwrap_or_else(now), budget.deadline);
+        Self {
+            is_alone: budget.is_alone,
+            ..Self::new(times, cpu, budget.limits.cpu, fuel, running)
+        }
     }
 
     /// A meter with no time on it.
@@ -84,6 +89,7 @@ impl Meter {
             deadline,
             cpu,
             cpu_limit,
+            is_alone: false,
             used_ns: AtomicU64::new(0),
             segment_ns: AtomicU64::new(0),
             segment_cpu_ns: AtomicU64::new(UNREAD),
@@ -107,6 +113,11 @@ impl Meter {
             cpu: self.used(),
             memory_bytes,
         }
+    }
+
+    /// Whether it gives way to nobody: all commits wait for it, and what it may use is bounded.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     /// Refuses to go on where a limit is reached, or the call is killed.

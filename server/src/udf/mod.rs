@@ -11,7 +11,7 @@
 //!   room.rs                  how many instances the kernel has room for
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
 //!   meter.rs, limiter.rs     time and memory
-//!   lane.rs, turns.rs        where calls that run long run, and each module's share there
+//!   lane.rs                  where calls that run long run: queue.rs is each module's share there, job.rs one of them
 //!   failure.rs, lines.rs     how a trap is told, and from which lines it came
 //! ```
 //!
@@ -24,6 +24,7 @@ mod engine;
 mod failure;
 mod guest;
 mod host;
+mod job;
 mod lane;
 mod limiter;
 mod lines;
@@ -31,11 +32,11 @@ mod meter;
 mod module;
 mod pool;
 pub mod price;
+mod queue;
 mod room;
 mod sandbox;
 mod structure;
 mod trusted;
-mod turns;
 mod wasi;
 
 use std::path::PathBuf;
@@ -248,19 +249,29 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         module: &Arc<Module<S>>,
         instance: &mut Option<Instance<S>>,
         call: Box<Call<S>>,
-        budget: Budget,
+        mut budget: Budget,
     ) -> Ended<S> {
         let earlier = instance.take();
         let Some(place) = call.function.export else {
             return absent(call);
         };
-        let (is_alone, running) = (budget.is_alone, Arc::clone(&call.running));
+        let running = Arc::clone(&call.running);
+        let (is_alone, deadline) = (budget.is_alone, budget.deadline);
+        let pace = module.pace();
+        let is_long = !is_alone && pace.is_long();
+        if is_long {
+            // The time in which it waits for its first slice is not used.
+            budget.begun = None;
+        }
         // It owns what it needs, so that it can go on in the lane.
         let work = Box::pin(call_once(Arc::clone(module), earlier, place, call, budget));
-        let pace = module.pace();
         let ended = match is_alone {
+            // All commits wait for it.
             true => Some(work.await),
-            false => self.lane.run_if_long(pace, &running, work).await,
+            false => {
+                let bounds = (is_long, deadline);
+                self.lane.run_if_long(pace, &running, bounds, work).await
+            }
         };
         let Some((Some(ended), live)) = ended else {
             return lost(&running);

@@ -23,6 +23,8 @@ pub(super) struct Sandbox<S: Snapshot> {
     limits: Arc<CallLimits>,
     /// How many calls it was made for or given.
     calls: u32,
+    /// Whether growth was refused in any of them.
+    has_refused: bool,
 }
 
 impl<S: Snapshot> Sandbox<S> {
@@ -49,6 +51,7 @@ impl<S: Snapshot> Sandbox<S> {
             entries: Vec::new(),
             limits: Arc::clone(&budget.limits),
             calls: 1,
+            has_refused: false,
         };
         live.store.limiter(|state| &mut state.limiter);
         let pace = Arc::clone(module.pace());
@@ -62,6 +65,9 @@ impl<S: Snapshot> Sandbox<S> {
             pace.look(&usage);
             let check = meter.check();
             check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
+            if meter.is_alone() {
+                return Ok(UpdateDeadline::Continue(1));
+            }
             let turn = give_way(Arc::clone(meter));
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn)))
         });
@@ -84,6 +90,7 @@ impl<S: Snapshot> Sandbox<S> {
     /// Gives a live instance another call.
     pub(super) fn give(&mut self, call: Box<Call<S>>, budget: &Budget) {
         self.calls += 1;
+        self.has_refused = self.has_refused();
         self.limits = Arc::clone(&budget.limits);
         let state = self.store.data_mut();
         Meter::restart(&mut state.meter, budget, &call.running);
@@ -151,9 +158,9 @@ impl<S: Snapshot> Sandbox<S> {
         }
     }
 
-    /// Whether growth was refused in its last call: what it holds may be less than others would give it.
+    /// Whether growth was ever refused in it: what it holds may be less than others would give it.
     pub(super) fn has_refused(&self) -> bool {
-        self.store.data().limiter.refused.is_some()
+        self.has_refused || self.store.data().limiter.refused.is_some()
     }
 
     async fn enter(&mut self, module: &Module<S>, place: usize) -> wasmtime::Result<i32> {

@@ -234,7 +234,7 @@ async fn count_in(
     let budget = Budget {
         is_alone: false,
         cpu: limits.cpu,
-        begun: now(),
+        begun: Some(now()),
         deadline: now() + Duration::from_secs(60),
         isolation: Isolation::Reuse,
         limits: Arc::new(limits),

@@ -38,10 +38,12 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             // The figures are those of one worker; more would take the connection from one another.
             .worker_threads(1)
-            .on_thread_start(count_this_thread)
             .enable_all()
             .build()
             .map_err(|error| format!("can't start the runtime: {error}"))?;
+        // Threads for what blocks are of the same runtime, and no workers.
+        let counted = runtime.block_on(runtime.spawn(async { count_this_thread() }));
+        counted.map_err(|error| format!("the worker does not run: {error}"))?;
         let server = runtime.block_on(WholeServer::start(&config, Compilers::Thread));
         let server = server.map_err(|error| format!("the server does not start: {error}"))?;
         let address = server.address();

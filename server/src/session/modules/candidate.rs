@@ -217,7 +217,7 @@ async fn ask_one<S: Store, R: Runtime<S::Snapshot>>(
     let budget = Budget {
         limits: Arc::new(limits.clone()),
         cpu: limits.cpu,
-        begun,
+        begun: Some(begun),
         deadline: begun + limits.deadline,
         isolation: Isolation::Fresh,
         is_alone: false,
