@@ -127,7 +127,8 @@ pub struct Failure {
 
 /// A call that is over.
 pub struct Ended<S: Snapshot> {
-    /// The call, with its transaction; gone only if the runtime lost it in a fault of its own.
+    /// The call, with its transaction; gone where it was killed or its deadline passed before it was looked at, and
+    /// where the runtime lost it in a fault of its own.
     pub call: Option<Box<Call<S>>>,
     /// The number that the function returned, or why there is none.
     pub outcome: Result<i32, Failure>,

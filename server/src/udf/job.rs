@@ -4,7 +4,7 @@
 //!            pushed                 popped                     ready
 //!   (start) ───────▶ Queued ──────────────────▶ Running ────────────────▶ Gone
 //!                      ▲   ◀── pending, Woken ──┘  │ pending                ▲
-//!                      └───────────── woken ───── Idle ── taken back, given up ──┘
+//!                      └───────────── woken ───── Idle ─────────── given up ──┘
 //! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,6 +47,7 @@ enum Phase {
 }
 
 /// Whoever waits for a job. Dropping it gives the job up: at once where it does not run, and else with its slice.
+#[must_use = "a job that nobody waits for is given up"]
 pub(super) struct Waiting<F: Future> {
     job: Arc<Job<F>>,
 }
@@ -161,16 +162,6 @@ where
     }
 }
 
-impl<F: Future> Waiting<F> {
-    /// Takes the call out of the lane, to go on with it elsewhere; nothing while it runs.
-    pub(super) fn take_back(&self) -> Option<Pin<Box<F>>> {
-        let mut state = self.job.lock();
-        let work = state.work.take()?;
-        state.phase = Phase::Gone;
-        Some(work)
-    }
-}
-
 impl<F: Future> Drop for Waiting<F> {
     fn drop(&mut self) {
         let mut state = self.job.lock();
@@ -222,28 +213,5 @@ mod tests {
         assert_eq!(sound.blocking_recv(), Ok(7));
         queue.end();
         thread.join().unwrap();
-    }
-
-    #[test]
-    fn a_call_that_is_taken_back_goes_on_where_it_was() {
-        let queue = Arc::new(Queue::default());
-        let work = Box::pin(async {
-            let mut polls = 0;
-            std::future::poll_fn(|_| {
-                polls += 1;
-                if polls == 2 {
-                    Poll::Ready(polls)
-                } else {
-                    Poll::Pending
-                }
-            })
-            .await
-        });
-        let (waiting, _receiver) = Job::start(&queue, 1, work);
-        let slice = Arc::clone(&waiting.job);
-        slice.run();
-        let mut work = waiting.take_back().unwrap();
-        let polled = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert_eq!(polled, Poll::Ready(2));
     }
 }

@@ -46,6 +46,17 @@ pub(super) struct Lane {
     queue: Arc<Queue>,
 }
 
+/// Why a call was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// Somebody killed it.
+    Killed,
+    /// Its deadline passed in the lane.
+    Late,
+    /// It failed in a fault of our own.
+    Lost,
+}
+
 /// How a module's calls ran lately.
 pub(super) struct Pace {
     module: ModuleNumber,
@@ -113,15 +124,17 @@ impl Lane {
         Ok(lane)
     }
 
-    /// Runs a call in the lane, or where its request is served until its module is found to be long; `None` where
-    /// it is killed, or failed in a fault of our own.
+    /// Runs a call in the lane, or where its request is served until its module is found to be long.
+    ///
+    /// # Errors
+    /// It was given up.
     pub(super) async fn run_if_long<F>(
         &self,
         pace: &Pace,
         running: &Running,
         (mut is_long, deadline): (bool, Instant),
         mut work: Pin<Box<F>>,
-    ) -> Option<F::Output>
+    ) -> Result<F::Output, GivenUp>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
@@ -137,8 +150,8 @@ impl Lane {
             }
         });
         let ended = match here.await {
-            Some(ended) => Some(ended),
-            None if running.is_killed() => None,
+            Some(ended) => Ok(ended),
+            None if running.is_killed() => Err(GivenUp::Killed),
             None => self.run(pace, running, deadline, work).await,
         };
         // Who kills a call has found it too long.
@@ -154,27 +167,17 @@ impl Lane {
         running: &Running,
         deadline: Instant,
         work: Pin<Box<F>>,
-    ) -> Option<F::Output>
+    ) -> Result<F::Output, GivenUp>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let (waiting, mut done) = Job::start(&self.queue, pace.module, work);
-        let ends = async {
-            tokio::select! {
-                biased;
-                done = &mut done => return done.ok(),
-                () = tokio::time::sleep_until(deadline.into()) => {}
-            }
-            // It may wait for its turn, where no tick reaches it. Here it meets one, and ends by it.
-            match waiting.take_back() {
-                Some(work) => Some(work.await),
-                None => done.await.ok(),
-            }
-        };
+        let (_waiting, done) = Job::start(&self.queue, pace.module, work);
+        // While it waits for its turn, no tick reaches it.
         tokio::select! {
             biased;
-            ended = ends => ended,
-            () = running.killed() => None,
+            done = done => done.map_err(|_| GivenUp::Lost),
+            () = running.killed() => Err(GivenUp::Killed),
+            () = tokio::time::sleep_until(deadline.into()) => Err(GivenUp::Late),
         }
     }
 }
@@ -248,8 +251,8 @@ mod tests {
             unreachable!("it was killed")
         });
         let ended = lane.run_if_long(&pace, &running, (false, soon()), work);
-        let ended: Option<()> = ended.await;
-        assert_eq!(ended, None);
+        let ended: Result<(), _> = ended.await;
+        assert_eq!(ended, Err(GivenUp::Killed));
         assert!(pace.is_long());
     }
 
@@ -283,18 +286,17 @@ mod tests {
             counted.load(Ordering::Relaxed) - before
         });
         let ended = lane.run_if_long(&one, &running, (true, soon()), work);
-        assert_eq!(ended.await, Some(SLICES));
+        assert_eq!(ended.await, Ok(SLICES));
         drop(crowd);
     }
 
     /// A call that waited for its turn in the lane was told of its deadline only by the tick of its next slice there.
     #[tokio::test]
-    async fn a_call_that_waits_in_the_lane_ends_with_its_deadline_elsewhere() {
+    async fn a_call_that_waits_in_the_lane_is_given_up_at_its_deadline() {
         // Nobody serves it.
         let lane = Lane::start(0).unwrap();
         let (pace, running) = (Pace::new(), Running::default());
-        let work = Box::pin(async { thread() });
-        let ended = lane.run_if_long(&pace, &running, (true, now()), work);
-        assert_ne!(ended.await.as_deref(), Some("luge-lane"));
+        let ended = lane.run_if_long(&pace, &running, (true, now()), Box::pin(async {}));
+        assert_eq!(ended.await, Err(GivenUp::Late));
     }
 }

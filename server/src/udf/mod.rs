@@ -59,7 +59,7 @@ pub use room::Room;
 
 use compiled::CompiledFolder;
 use compiler::{Compiler, Output, blocking};
-use lane::Lane;
+use lane::{GivenUp, Lane};
 use lines::Lines;
 use pool::Idle;
 use sandbox::Sandbox;
@@ -267,14 +267,16 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         let work = Box::pin(call_once(Arc::clone(module), earlier, place, call, budget));
         let ended = match is_alone {
             // All commits wait for it.
-            true => Some(work.await),
+            true => Ok(work.await),
             false => {
                 let bounds = (is_long, deadline);
                 self.lane.run_if_long(pace, &running, bounds, work).await
             }
         };
-        let Some((Some(ended), live)) = ended else {
-            return lost(&running);
+        let (ended, live) = match ended {
+            Ok((Some(ended), live)) => (ended, live),
+            Ok((None, _)) => return given_up(GivenUp::Lost, &running),
+            Err(why) => return given_up(why, &running),
         };
         pace.note(&ended.usage);
         *instance = live;
@@ -367,15 +369,16 @@ async fn make<S: Snapshot>(
     Ok(Instance::new(Box::new(sandbox), home))
 }
 
-/// What is left of a call that was killed, or lost in a fault of our own.
-fn lost<S: Snapshot>(running: &Running) -> Ended<S> {
-    let lost = match running.is_killed() {
-        true => Failure::new(ErrorCode::Killed, "it was killed"),
-        false => Failure::new(ErrorCode::Internal, "the call's state was lost"),
+/// What is left of a call that was given up.
+fn given_up<S: Snapshot>(why: GivenUp, running: &Running) -> Ended<S> {
+    let failure = match why {
+        GivenUp::Killed => Failure::new(ErrorCode::Killed, "it was killed"),
+        GivenUp::Late => Failure::new(ErrorCode::DeadlineExceeded, "the deadline passed"),
+        GivenUp::Lost => Failure::new(ErrorCode::Internal, "the call's state was lost"),
     };
     Ended {
         call: None,
-        outcome: Err(lost),
+        outcome: Err(failure),
         usage: running.used(),
     }
 }

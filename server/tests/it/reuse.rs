@@ -293,3 +293,46 @@ fn no_more_instances_of_all_modules_are_kept_than_their_share_and_a_module_that_
         assert_eq!(count_in(&talk, &other, 3).await, [2, 2, 4]);
     });
 }
+
+/// An instance that was refused memory in one hook of a request served others after the next hook of it.
+#[test]
+fn an_instance_that_was_refused_memory_serves_no_later_request_whatever_else_it_did_in_its_own() {
+    let lines = [
+        REUSE,
+        r#"{"procedure": "count"}"#,
+        r#"{"hook": "greedy", "phase": "request", "commands": ["set"], "order": 1}"#,
+        r#"{"hook": "modest", "phase": "request", "commands": ["set"], "order": 2}"#,
+    ]
+    .join("\n");
+    let length = lines.len();
+    let data = lines.replace('"', "\\22").replace('\n', "\\0a");
+    let wat = format!(
+        r#"(module
+        (import "luge_v1" "output_write" (func $output (param i32 i32)))
+        (memory (export "memory") 1)
+        (global $calls (mut i32) (i32.const 48))
+        (data (i32.const 1024) "{data}")
+        (func (export "metadata") (result i32)
+            (call $output (i32.const 1024) (i32.const {length})) (i32.const 0))
+        (func (export "count") (result i32)
+            (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+            (i32.store8 (i32.const 0) (global.get $calls))
+            (call $output (i32.const 0) (i32.const 1)) (i32.const 0))
+        (func (export "greedy") (result i32)
+            (i32.ne (memory.grow (i32.const 60000)) (i32.const -1)))
+        (func (export "modest") (result i32) (i32.const 0)))"#
+    );
+    check(
+        &[Push::new("m", wat)],
+        "
+        > call m.count
+        1
+        > call m.count
+        2
+        > set k v
+        v2
+        > call m.count
+        1
+    ",
+    );
+}
