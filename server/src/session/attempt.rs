@@ -258,7 +258,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         if begun >= deadline {
             let message = match self.number {
                 1 => "the deadline passed before the function could run",
-                _ => "the deadline passed before an attempt came to its end",
+                _ => "the deadline passed while the function was running",
             };
             let failure = Failure::new(ErrorCode::DeadlineExceeded, message);
             return Ok((CallEnd::default(), Err(failure), Usage::default()));
