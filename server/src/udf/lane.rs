@@ -26,9 +26,11 @@ use crate::function::{Running, Usage};
 /// found out at their first.
 const LONG_CALL: Duration = Duration::from_micros(500);
 
-/// And has used more fuel than this, half of what a loop uses in that time: until its first tick a call's
-/// time is read off the wall, and one that had to wait for a processor is not long. A read or a write of a key has a
-/// price of 1,000 fuel, so with a tenth of it calls of a hundred keys were long that had waited half a millisecond.
+/// And has used more fuel than this, half of what a loop uses in that time, or is known to have used that time: until
+/// its first tick a call's time is read off the wall, and one that had to wait for a processor is not long. A read or a
+/// write of a key has a price of 1,000 fuel, so with a tenth of it calls of a hundred keys were long that had waited half
+/// a millisecond. A loop without calls keeps its fuel in a register, where a tick does not see it: its second tick finds
+/// it out.
 const LONG_CALL_FUEL: u64 = 500_000;
 
 /// A call that has used so much time is long by whatever means: the wall no longer counts.
@@ -78,10 +80,10 @@ impl Pace {
         self.long.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes note of what a call has used so far, while it runs: by the time that it ends, many more of its
-    /// module could have begun where requests are served.
-    pub(super) fn look(&self, used: &Usage) {
-        if is_long(used) {
+    /// Takes note of what a call has used so far, while it runs, and of what of its time was measured: by the time that
+    /// it ends, many more of its module could have begun where requests are served.
+    pub(super) fn look(&self, used: &Usage, measured: Duration) {
+        if is_long(used) || measured >= LONG_CALL {
             self.found_long();
         }
     }
@@ -92,7 +94,7 @@ impl Pace {
 
     /// Takes note of what a call used that has ended.
     pub(super) fn note(&self, used: &Usage) {
-        self.look(used);
+        self.look(used, Duration::ZERO);
         if !is_long(used) && self.is_long() {
             let less = |long: u32| long.checked_sub(1);
             let order = Ordering::Relaxed;

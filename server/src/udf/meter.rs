@@ -38,6 +38,8 @@ pub(super) struct Meter {
     is_alone: bool,
     /// What the segments before this one have used, in nanoseconds.
     used_ns: AtomicU64,
+    /// What of that was read off the wall.
+    wall_ns: AtomicU64,
     /// When this segment began, in nanoseconds since `begun`.
     segment_ns: AtomicU64,
     /// The thread's cpu clock then, in nanoseconds.
@@ -91,6 +93,7 @@ impl Meter {
             cpu_limit,
             is_alone: false,
             used_ns: AtomicU64::new(0),
+            wall_ns: AtomicU64::new(0),
             segment_ns: AtomicU64::new(0),
             segment_cpu_ns: AtomicU64::new(UNREAD),
         }
@@ -99,6 +102,15 @@ impl Meter {
     /// The cpu time used so far.
     pub(super) fn used(&self) -> Duration {
         self.before() + self.segment(now())
+    }
+
+    /// What of it was measured by the cpu clock, so that no waiting for a processor is in it.
+    pub(super) fn measured(&self) -> Duration {
+        if self.segment_cpu_ns.load(Ordering::Relaxed) == UNREAD {
+            return Duration::ZERO;
+        }
+        let wall = Duration::from_nanos(self.wall_ns.load(Ordering::Relaxed));
+        self.used().saturating_sub(wall)
     }
 
     /// Tells who looks at the call what it has used.
@@ -177,6 +189,9 @@ impl Meter {
     fn end_segment(&self) {
         let used = nanos(self.segment(now()));
         self.used_ns.fetch_add(used, Ordering::Relaxed);
+        if self.segment_cpu_ns.load(Ordering::Relaxed) == UNREAD {
+            self.wall_ns.fetch_add(used, Ordering::Relaxed);
+        }
     }
 
     /// Begins a segment, on whichever thread the call goes on.
@@ -220,6 +235,25 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A loop keeps its fuel in a register, where no tick sees it, so it was known as long only after 6 ms.
+    #[test]
+    fn what_a_call_uses_behind_its_first_suspension_is_measured_and_the_wait_before_it_is_not() {
+        let limit = Duration::from_secs(60);
+        let long_ago = now().checked_sub(Duration::from_secs(1)).unwrap();
+        let times = (long_ago, now() + limit);
+        let meter = Meter::new(times, limit, limit, 0, Arc::default());
+        assert_eq!(meter.measured(), Duration::ZERO);
+        assert_eq!(meter.used(), FIRST_SEGMENT);
+        meter.end_segment();
+        meter.begin_segment();
+        let begun = thread_cpu_ns();
+        while thread_cpu_ns() - begun < 1_000_000 {}
+        let measured = meter.measured();
+        assert!(measured >= Duration::from_millis(1), "{measured:?}");
+        assert!(meter.used() - measured >= FIRST_SEGMENT);
+        assert!(measured < Duration::from_millis(900), "{measured:?}");
+    }
 
     /// A long scan within one host function was counted as 5 ms, however long it took.
     #[test]

@@ -62,7 +62,7 @@ impl<S: Snapshot> Sandbox<S> {
             let meter = &store.data_mut().meter;
             let usage = meter.usage(left, memory_bytes);
             meter.note(&usage);
-            pace.look(&usage);
+            pace.look(&usage, meter.measured());
             let check = meter.check();
             check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
             if meter.is_alone() {
