@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Parser;
@@ -15,7 +16,7 @@ use luge_benches::process::{Program, Server, program};
 use luge_client::{Client, Error, PushOptions};
 use tokio::task::JoinSet;
 
-use crate::measured::{Kind, Latencies, measure};
+use crate::measured::{Kind, Rounds, measure};
 
 /// The ratio of the 99th percentiles that is still borne.
 const MAX_RATIO: f64 = 2.0;
@@ -30,15 +31,15 @@ const HOSTILE: &str = r#"(module
 #[command(name = "neighbour")]
 struct Arguments {
     /// How long each round is.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// Rounds without the hostile module, and as many with it, in turns.
-    #[arg(long, default_value_t = 3)]
+    /// Rounds without the hostile module, as many with it, and as many beside a loop outside of the server, in turns.
+    #[arg(long, default_value_t = 15)]
     rounds: u32,
     /// Connections on which the hostile module loops.
     #[arg(long, default_value_t = 200)]
     connections: usize,
-    /// Rounds of two seconds.
+    /// A fifth of the rounds.
     #[arg(long)]
     quick: bool,
 }
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 
 async fn run(mut arguments: Arguments) -> Result<ExitCode, String> {
     if arguments.quick {
-        arguments.seconds = 2;
+        arguments.rounds = arguments.rounds.div_ceil(5);
     }
     let folder = tempfile::tempdir().map_err(|error| format!("no folder: {error}"))?;
     let program = Program {
@@ -60,20 +61,27 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode, String> {
     let mut server = Server::start(&program, folder.path())?;
     let address = server.ready().await?;
     prepare(address).await.map_err(|error| error.to_string())?;
-    let (mut quiet, mut loud) = (Rounds::default(), Rounds::default());
+    let (mut quiet, mut loud, mut outside) = Default::default();
     let time = Duration::from_secs(arguments.seconds);
+    let mut looped = 0;
     for _ in 0..arguments.rounds {
-        quiet.add(round(address, time).await?);
+        round(address, time, &mut quiet).await?;
         let hostile = Hostile::start(address, arguments.connections);
         // Until it has all that it can get.
         tokio::time::sleep(Duration::from_millis(500)).await;
-        loud.add(round(address, time).await?);
-        let calls = hostile.stop().await;
-        println!("a round of {time:?} beside {calls} calls that looped");
+        round(address, time, &mut loud).await?;
+        looped += hostile.stop().await;
+        let spinner = Spinner::start()?;
+        round(address, time, &mut outside).await?;
+        spinner.stop();
     }
     server.stop().await?;
-    let gets = compare("get", &quiet.gets, &loud.gets);
-    let calls = compare("call", &quiet.calls, &loud.calls);
+    println!(
+        "{} rounds of {time:?} of each; {looped} calls looped",
+        arguments.rounds
+    );
+    let gets = compare("get", [&quiet.gets, &loud.gets, &outside.gets]);
+    let calls = compare("call", [&quiet.calls, &loud.calls, &outside.calls]);
     Ok(match gets <= MAX_RATIO && calls <= MAX_RATIO {
         true => ExitCode::SUCCESS,
         false => {
@@ -83,17 +91,11 @@ async fn run(mut arguments: Arguments) -> Result<ExitCode, String> {
     })
 }
 
+/// What was measured of both kinds of neighbours.
 #[derive(Default)]
-struct Rounds {
-    gets: Latencies,
-    calls: Latencies,
-}
-
-impl Rounds {
-    fn add(&mut self, round: Self) {
-        self.gets.add(round.gets);
-        self.calls.add(round.calls);
-    }
+struct Measured {
+    gets: Rounds,
+    calls: Rounds,
 }
 
 async fn prepare(address: SocketAddr) -> Result<(), Error> {
@@ -108,31 +110,70 @@ async fn prepare(address: SocketAddr) -> Result<(), Error> {
 }
 
 /// One round of both kinds of neighbours at once.
-async fn round(address: SocketAddr, time: Duration) -> Result<Rounds, String> {
+async fn round(address: SocketAddr, time: Duration, into: &mut Measured) -> Result<(), String> {
     let gets = tokio::task::spawn_blocking(move || measure(address, Kind::Get, time));
     let calls = tokio::task::spawn_blocking(move || measure(address, Kind::Call, time));
     let (gets, calls) = (gets.await, calls.await);
     let failed = |error: tokio::task::JoinError| error.to_string();
-    Ok(Rounds {
-        gets: gets.map_err(failed)?.map_err(|error| error.to_string())?,
-        calls: calls.map_err(failed)?.map_err(|error| error.to_string())?,
-    })
+    let gets = gets.map_err(failed)?.map_err(|error| error.to_string())?;
+    let calls = calls.map_err(failed)?.map_err(|error| error.to_string())?;
+    into.gets.add(gets);
+    into.calls.add(calls);
+    Ok(())
 }
 
-fn compare(name: &str, quiet: &Latencies, loud: &Latencies) -> f64 {
-    let ratio = loud.micros(990) / quiet.micros(990);
+/// Prints what was measured alone, beside the hostile module, and beside a loop outside of the server, and gives the
+/// ratio of the first two 99th percentiles.
+fn compare(name: &str, [quiet, loud, outside]: [&Rounds; 3]) -> f64 {
+    let alone = quiet.micros(990);
+    let ratio = loud.micros(990) / alone;
     println!(
-        "{name}: p50 {:.0} µs alone and {:.0} beside it, p99 {:.0} and {:.0}: {ratio:.2} times (at most {MAX_RATIO}); p99.9 {:.0} and {:.0}, of {} and {}",
-        quiet.micros(500),
-        loud.micros(500),
-        quiet.micros(990),
+        "{name}: p99 {alone:.0} µs alone and {:.0} beside it: {ratio:.2} times (at most {MAX_RATIO}); {:.0} beside a loop outside of the server: {:.2} times",
         loud.micros(990),
-        quiet.micros(999),
-        loud.micros(999),
-        quiet.count(),
-        loud.count(),
+        outside.micros(990),
+        outside.micros(990) / alone,
     );
+    for (permille, quantile) in [(500, "p50"), (999, "p99.9")] {
+        println!(
+            "  {quantile} {:.0}, {:.0} and {:.0} µs, of {}, {} and {} requests",
+            quiet.micros(permille),
+            loud.micros(permille),
+            outside.micros(permille),
+            quiet.count(),
+            loud.count(),
+            outside.count(),
+        );
+    }
     ratio
+}
+
+/// A thread of the least priority that loops, as those of the server's lane do, but in this program: what a busy
+/// processor does to latencies on this machine, whoever keeps it busy.
+struct Spinner {
+    is_stopped: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Spinner {
+    fn start() -> Result<Self, String> {
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_stopped);
+        let spin = move || {
+            rustix::process::setpriority_process(None, 19).expect("a priority");
+            while !until.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        };
+        let thread = std::thread::Builder::new().spawn(spin);
+        let thread = thread.map_err(|error| format!("no thread: {error}"))?;
+        Ok(Self { is_stopped, thread })
+    }
+
+    fn stop(self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+        // Nothing in it fails but for the priority.
+        let _ = self.thread.join();
+    }
 }
 
 /// The hostile module's callers.

@@ -21,42 +21,52 @@ pub(crate) enum Kind {
     Call,
 }
 
-/// Latencies, sorted once they are asked for.
+/// What was measured in rounds: a quantile is the median of those of the rounds, so that one in which the machine was
+/// busy with something else does not decide.
 #[derive(Default)]
-pub(crate) struct Latencies {
-    sorted: Vec<Duration>,
+pub(crate) struct Rounds {
+    /// The latencies of each, sorted.
+    rounds: Vec<Vec<Duration>>,
 }
 
-impl Latencies {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.sorted.extend(other.sorted);
-        self.sorted.sort_unstable();
+impl Rounds {
+    pub(crate) fn add(&mut self, mut latencies: Vec<Duration>) {
+        latencies.sort_unstable();
+        self.rounds.push(latencies);
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.sorted.len()
+        self.rounds.iter().map(Vec::len).sum()
     }
 
     /// A quantile, in microseconds.
     pub(crate) fn micros(&self, permille: usize) -> f64 {
-        let place = self.sorted.len().saturating_sub(1) * permille / 1000;
-        let found = self.sorted.get(place).copied().unwrap_or_default();
-        found.as_secs_f64() * 1e6
+        let of = |round: &Vec<Duration>| quantile(round, permille);
+        let mut rounds: Vec<_> = self.rounds.iter().map(of).collect();
+        rounds.sort_unstable();
+        quantile(&rounds, 500).as_secs_f64() * 1e6
     }
 }
 
+fn quantile(sorted: &[Duration], permille: usize) -> Duration {
+    let place = sorted.len().saturating_sub(1) * permille / 1000;
+    sorted.get(place).copied().unwrap_or_default()
+}
+
 /// Asks for a time, on all connections.
-pub(crate) fn measure(address: SocketAddr, kind: Kind, time: Duration) -> io::Result<Latencies> {
+pub(crate) fn measure(
+    address: SocketAddr,
+    kind: Kind,
+    time: Duration,
+) -> io::Result<Vec<Duration>> {
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| scope.spawn(move || one(address, kind, time, number)))
             .collect();
-        let mut all = Latencies::default();
+        let mut all = Vec::new();
         for client in clients {
             let failed = |_| io::Error::other("a client failed");
-            all.add(Latencies {
-                sorted: client.join().map_err(failed)??,
-            });
+            all.extend(client.join().map_err(failed)??);
         }
         Ok(all)
     })
