@@ -95,7 +95,7 @@ pub struct Budget {
     pub begun: Option<Instant>,
     /// When the request must be done.
     pub deadline: Instant,
-    /// Whether all commits wait for it: it gives way to no other module.
+    /// Whether all commits wait for it: it gives way more seldom, and never to the lane.
     pub is_alone: bool,
     /// Whether it may run in an instance that served another request, and leave its own to the next.
     pub isolation: Isolation,
@@ -127,8 +127,8 @@ pub struct Failure {
 
 /// A call that is over.
 pub struct Ended<S: Snapshot> {
-    /// The call, with its transaction; gone where it was killed or its deadline passed before it was looked at, and
-    /// where the runtime lost it in a fault of its own.
+    /// The call, with its transaction; gone where it was killed before it was looked at, and where the runtime lost it in
+    /// a fault of its own.
     pub call: Option<Box<Call<S>>>,
     /// The number that the function returned, or why there is none.
     pub outcome: Result<i32, Failure>,

@@ -14,7 +14,7 @@ pub(super) const MAX_SHORT_FRAME_BYTES: usize = FRAME_HEADER_BYTES + MAX_PLAIN_R
 /// Replies that are handed over together at the most, before others get their turn.
 pub(super) const MAX_BATCH_REPLIES: usize = 128;
 
-/// The longest time in which replies are gathered. What they wait for each other is less than they would have waited for
+/// The longest time in which replies are gathered to requests that may take theirs; of others a batch is full sooner. What they wait for each other is less than they would have waited for
 /// another turn of their connection's task, and no connection keeps a thread from the others for longer, by more than
 /// one request.
 const MAX_BATCH_TIME: Duration = Duration::from_micros(200);
@@ -59,7 +59,7 @@ impl Batch {
 
     /// Whether it is to be handed over, whatever else has arrived.
     pub(super) fn is_due(&self) -> bool {
-        self.is_late && !self.is_empty()
+        (self.is_late && !self.is_empty()) || self.replies.len() >= MAX_BATCH_REPLIES
     }
 
     /// Forgets what was handed over.

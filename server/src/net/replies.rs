@@ -117,7 +117,7 @@ impl Drop for Waiting {
 }
 
 impl Replies {
-    /// Whether there is a place for another plain reply behind those of the batch, however long it is. Nobody
+    /// Whether there is a place for another short reply behind those of the batch, however long it is. Nobody
     /// else takes places by their bytes, so those can't be gone before the batch is sent.
     pub(super) fn has_room(&self, batch: &Batch) -> bool {
         let replies = batch.replies.len() + 1;

@@ -74,9 +74,6 @@ pub(super) enum Abort {
     Lost,
     /// Someone killed it.
     Killed,
-    /// A function's deadline passed while it waited, and the transaction went with it. In another attempt it fails by
-    /// that before it runs, as its description says.
-    Late,
     /// There is no room for it.
     Refused(ErrorReply),
 }
@@ -256,10 +253,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             .map_or(deadline, |request| request.min(deadline));
         let begun = (self.core.surroundings.now)();
         if begun >= deadline {
-            let message = match self.number {
-                1 => "the deadline passed before the function could run",
-                _ => "the deadline passed while the function was running",
-            };
+            let message = "the deadline passed before the function could run";
             let failure = Failure::new(ErrorCode::DeadlineExceeded, message);
             return Ok((CallEnd::default(), Err(failure), Usage::default()));
         }
@@ -298,12 +292,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         {
             return Err(Abort::Killed);
         }
-        let Some(mut call) = ended.call else {
-            return Err(match ended.outcome {
-                Err(failure) if failure.code == ErrorCode::DeadlineExceeded => Abort::Late,
-                _ => Abort::Lost,
-            });
-        };
+        let mut call = ended.call.ok_or(Abort::Lost)?;
         let mut transaction = call.transaction.take().ok_or(Abort::Lost)?;
         transaction.set_limits(write_limits);
         self.transaction = Some(transaction);

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use luge_protocol::{
     Command, Durability, ErrorCode, ErrorReply, HookCommand, InfoReply, Options, Reply, Request,
     RequestId, Response, ServerLimits,
@@ -386,11 +386,13 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
 
     async fn run(&mut self, context: &Context<'_>) -> Outcome {
         let core = &*self.core;
-        let registry = &*core.registry.load();
+        let registry = core.registry.load();
         let (outcome, gate, has_written) = 'done: {
-            if let Some(done) = point::peek(core, registry, context, self.last_seen) {
+            if let Some(done) = point::peek(core, &registry, context, self.last_seen) {
                 break 'done done;
             }
+            // A thread has few guards, and what follows may wait.
+            let registry = &*Guard::into_inner(registry);
             if let Some(point) = point::written(context.command, registry) {
                 break 'done point::run(core, registry, context, &point).await;
             }

@@ -59,7 +59,6 @@ pub(super) async fn run<S: Store, R: Runtime<S::Snapshot>>(
         hook_time = sum(hook_time, attempt.hook_time);
         done = match settled {
             Ok(settled) => finish(&mut attempt, settled, alone, ticket.as_ref()).await,
-            Err(Abort::Late) if number < last => continue,
             Err(abort) => Some(aborted(abort, request)),
         };
         if done.is_some() {
@@ -118,7 +117,6 @@ fn aborted(abort: Abort, request: &RequestContext) -> Done {
         Abort::Store(error) => refusal::store(&error),
         Abort::Killed => refusal::killed(request.request),
         Abort::Refused(reply) => reply,
-        Abort::Late => refusal::late(),
         Abort::Lost => refusal::internal("the call's transaction was lost"),
     };
     (Err(reply), 0, false)

@@ -1,10 +1,15 @@
-//! A call in the lane: polled a slice at a time by the lane's threads, and given up by whoever waits for it.
+//! A call in the lane: polled a slice at a time by the lane's threads, and given up or taken back by whoever waits
+//! for it.
 //!
 //! ```text
 //!            pushed                 popped                     ready
 //!   (start) ───────▶ Queued ──────────────────▶ Running ────────────────▶ Gone
-//!                      ▲   ◀── pending, Woken ──┘  │ pending                ▲
-//!                      └───────────── woken ───── Idle ─────────── given up ──┘
+//!                      ▲   ◀── pending, Woken ──┘  │ pending
+//!                      └───────────── woken ───── Idle
+//!
+//!   Queued, Idle ── given up, taken back ──▶ Gone
+//!   Running, Woken ── given up ──▶ Gone          dropped behind its slice
+//!   Running, Woken ── taken back ──▶ Recalled ── pending ──▶ Gone, handed over
 //! ```
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,7 +35,15 @@ struct State<F: Future> {
     phase: Phase,
     /// Gone while it runs, and once it is over.
     work: Option<Pin<Box<F>>>,
-    done: Option<oneshot::Sender<F::Output>>,
+    done: Option<oneshot::Sender<Left<F>>>,
+}
+
+/// What a job leaves to whoever waits for it.
+pub(super) enum Left<F: Future> {
+    /// It ended.
+    Output(F::Output),
+    /// It was taken back while it ran, and has more to do.
+    Work(Pin<Box<F>>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,13 +55,18 @@ enum Phase {
     Running,
     /// It was woken while it runs.
     Woken,
+    /// It was taken back while it runs.
+    Recalled,
     /// It is over, or nobody waits for it.
     Gone,
 }
 
 /// Whoever waits for a job. Dropping it gives the job up: at once where it does not run, and else with its slice.
 #[must_use = "a job that nobody waits for is given up"]
-pub(super) struct Waiting<F: Future> {
+pub(super) struct Waiting<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
     job: Arc<Job<F>>,
 }
 
@@ -61,7 +79,7 @@ where
         queue: &Arc<Queue>,
         module: ModuleNumber,
         work: Pin<Box<F>>,
-    ) -> (Waiting<F>, oneshot::Receiver<F::Output>) {
+    ) -> (Waiting<F>, oneshot::Receiver<Left<F>>) {
         let (done, receiver) = oneshot::channel();
         let state = State {
             phase: Phase::Queued,
@@ -74,9 +92,18 @@ where
             runtime: Handle::try_current().ok(),
             state: Mutex::new(state),
         });
-        let slice = Arc::clone(&job);
-        queue.push(module, slice);
+        job.push(&mut job.lock());
         (Waiting { job }, receiver)
+    }
+
+    /// Puts it into the queue. Its state is locked meanwhile, so that whoever gives it up finds it there.
+    fn push(self: &Arc<Self>, state: &mut State<F>) {
+        let slice = Arc::clone(self);
+        state.phase = Phase::Queued;
+        if !self.queue.push(self.module, slice) {
+            // Nobody will ever run it.
+            (state.phase, state.done) = (Phase::Gone, None);
+        }
     }
 
     fn poll(self: &Arc<Self>, work: &mut Pin<Box<F>>) -> Option<Poll<F::Output>> {
@@ -87,20 +114,29 @@ where
         catch_unwind(AssertUnwindSafe(polled)).ok()
     }
 
-    /// Puts a call back that has more to do; gives it back where nobody waits for it.
+    /// Puts a call back that has more to do, or hands it over; gives it back where nobody waits for it.
     fn put_back(self: &Arc<Self>, work: Pin<Box<F>>) -> Option<Pin<Box<F>>> {
         let mut state = self.lock();
-        let next = match state.phase {
+        match state.phase {
             Phase::Gone => return Some(work),
-            Phase::Woken => Phase::Queued,
-            Phase::Idle | Phase::Queued | Phase::Running => Phase::Idle,
-        };
-        state.work = Some(work);
-        state.phase = next;
-        drop(state);
-        if next == Phase::Queued {
-            let slice = Arc::clone(self);
-            self.queue.push(self.module, slice);
+            Phase::Recalled => {
+                state.phase = Phase::Gone;
+                let done = state.done.take();
+                drop(state);
+                let Some(done) = done else { return Some(work) };
+                return match done.send(Left::Work(work)) {
+                    Err(Left::Work(work)) => Some(work),
+                    Err(Left::Output(_)) | Ok(()) => None,
+                };
+            }
+            Phase::Woken => {
+                state.work = Some(work);
+                self.push(&mut state);
+            }
+            Phase::Idle | Phase::Queued | Phase::Running => {
+                state.work = Some(work);
+                state.phase = Phase::Idle;
+            }
         }
         None
     }
@@ -137,7 +173,7 @@ where
         drop(state);
         if let (Some(done), Some(ended)) = (done, ended) {
             // Nobody may wait for it any more.
-            drop(done.send(ended));
+            drop(done.send(Left::Output(ended)));
         }
     }
 }
@@ -149,24 +185,47 @@ where
     fn wake(self: Arc<Self>) {
         let mut state = self.lock();
         match state.phase {
-            Phase::Idle => state.phase = Phase::Queued,
-            Phase::Running => {
-                state.phase = Phase::Woken;
-                return;
-            }
-            Phase::Queued | Phase::Woken | Phase::Gone => return,
+            Phase::Idle => self.push(&mut state),
+            Phase::Running => state.phase = Phase::Woken,
+            Phase::Queued | Phase::Woken | Phase::Recalled | Phase::Gone => {}
         }
-        drop(state);
-        let (queue, module) = (Arc::clone(&self.queue), self.module);
-        queue.push(module, self);
     }
 }
 
-impl<F: Future> Drop for Waiting<F> {
+impl<F> Waiting<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    /// Takes the call back, to go on with it elsewhere. `None` where it runs: then it comes by the receiver, as soon as
+    /// its slice is over.
+    pub(super) fn take_back(&self) -> Option<Pin<Box<F>>> {
+        let mut state = self.job.lock();
+        match state.phase {
+            Phase::Running | Phase::Woken => {
+                state.phase = Phase::Recalled;
+                None
+            }
+            _ => self.take_out(&mut state),
+        }
+    }
+
+    /// Ends the job, and gives out what is left of it.
+    fn take_out(&self, state: &mut State<F>) -> Option<Pin<Box<F>>> {
+        if state.phase == Phase::Queued {
+            self.job.queue.remove(self.job.module, &self.job);
+        }
+        state.phase = Phase::Gone;
+        state.work.take()
+    }
+}
+
+impl<F> Drop for Waiting<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
     fn drop(&mut self) {
         let mut state = self.job.lock();
-        state.phase = Phase::Gone;
-        let work = state.work.take();
+        let work = self.take_out(&mut state);
         drop(state);
         drop(work);
     }
@@ -208,10 +267,58 @@ mod tests {
         let (_second, sound) = Job::start(&queue, 1, Box::pin(async { 7 }));
         let served = Arc::clone(&queue);
         let thread = std::thread::spawn(move || served.serve());
-        let panicked: Result<(), _> = panicked.blocking_recv();
-        assert!(panicked.is_err());
-        assert_eq!(sound.blocking_recv(), Ok(7));
+        assert!(panicked.blocking_recv().is_err());
+        assert!(matches!(sound.blocking_recv(), Ok(Left::Output(7))));
         queue.end();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_call_that_is_taken_back_goes_on_where_it_was() {
+        let queue = Arc::new(Queue::default());
+        let work = Box::pin(async { 7 });
+        let (waiting, receiver) = Job::start(&queue, 1, work);
+        let mut work = waiting.take_back().unwrap();
+        assert!(waiting.take_back().is_none());
+        drop(waiting);
+        assert!(receiver.blocking_recv().is_err());
+        let waker = Waker::noop();
+        let polled = work.as_mut().poll(&mut Context::from_waker(waker));
+        assert_eq!(polled, Poll::Ready(7));
+    }
+
+    #[test]
+    fn a_call_that_is_taken_back_while_it_runs_is_handed_over_behind_its_slice() {
+        let queue = Arc::new(Queue::default());
+        let (begun, has_begun) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel();
+        let work = Box::pin(async move {
+            begun.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            tokio::task::yield_now().await;
+            7
+        });
+        let (waiting, receiver) = Job::start(&queue, 1, work);
+        let served = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || served.serve());
+        has_begun.recv().unwrap();
+        assert!(waiting.take_back().is_none());
+        go_on.send(()).unwrap();
+        let Ok(Left::Work(mut work)) = receiver.blocking_recv() else {
+            panic!("it was not handed over");
+        };
+        let waker = Waker::noop();
+        let polled = work.as_mut().poll(&mut Context::from_waker(waker));
+        assert_eq!(polled, Poll::Ready(7));
+        queue.end();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_call_ends_with_the_queue() {
+        let queue = Arc::new(Queue::default());
+        queue.end();
+        let (_waiting, receiver) = Job::start(&queue, 1, Box::pin(async {}));
+        assert!(receiver.blocking_recv().is_err());
     }
 }

@@ -10,7 +10,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use luge_protocol::ErrorCode;
@@ -21,6 +21,12 @@ use crate::function::{Budget, Running, Stop, Usage};
 /// The most that counts of the time before a call's first suspension, where the cpu clock was not
 /// read: a tick has 1 ms, and the longest single operation of a guest a few.
 const FIRST_SEGMENT: Duration = Duration::from_millis(5);
+
+/// The ticks after which a call gives way.
+const TICKS: u32 = 1;
+
+/// And those of one that all commits wait for: it holds up only who is served by the same thread, and is over sooner.
+const TICKS_ALONE: u32 = 5;
 
 /// What stands for a cpu clock that was not read.
 const UNREAD: u64 = u64::MAX;
@@ -34,8 +40,9 @@ pub(super) struct Meter {
     cpu: Duration,
     /// The limit that the message names: `cpu` may be less, where a phase's time is running out.
     cpu_limit: Duration,
-    /// Whether it gives way to nobody.
-    is_alone: bool,
+    /// How many more times it looks before it gives way.
+    looks: AtomicU32,
+    ticks: u32,
     /// What the segments before this one have used, in nanoseconds.
     used_ns: AtomicU64,
     /// What of that was read off the wall.
@@ -64,8 +71,10 @@ impl Meter {
         let running = Arc::clone(running);
         let fuel = budget.limits.fuel;
         let times = (budget.begun.unwrap_or_else(now), budget.deadline);
+        let ticks = if budget.is_alone { TICKS_ALONE } else { TICKS };
         Self {
-            is_alone: budget.is_alone,
+            ticks,
+            looks: AtomicU32::new(ticks),
             ..Self::new(times, cpu, budget.limits.cpu, fuel, running)
         }
     }
@@ -91,7 +100,8 @@ impl Meter {
             deadline,
             cpu,
             cpu_limit,
-            is_alone: false,
+            looks: AtomicU32::new(TICKS),
+            ticks: TICKS,
             used_ns: AtomicU64::new(0),
             wall_ns: AtomicU64::new(0),
             segment_ns: AtomicU64::new(0),
@@ -127,9 +137,12 @@ impl Meter {
         }
     }
 
-    /// Whether it gives way to nobody: all commits wait for it, and what it may use is bounded.
-    pub(super) fn is_alone(&self) -> bool {
-        self.is_alone
+    /// Whether the call goes on at once after it has looked: behind each suspension, and before the next is due.
+    pub(super) fn goes_on(&self) -> bool {
+        let left = self.looks.load(Ordering::Relaxed).checked_sub(1);
+        self.looks
+            .store(left.unwrap_or(self.ticks), Ordering::Relaxed);
+        left.is_none_or(|left| left > 0)
     }
 
     /// Refuses to go on where a limit is reached, or the call is killed.
@@ -203,6 +216,11 @@ impl Meter {
     }
 }
 
+/// Whether the time has passed in which a call may begin.
+pub(super) fn has_passed(deadline: Instant) -> bool {
+    now() >= deadline
+}
+
 /// A suspension: gives way once, and does not count as time used.
 ///
 /// Whoever is served by the same thread comes first, also what has arrived at its connections: were the call woken at
@@ -256,6 +274,21 @@ mod tests {
     }
 
     /// A long scan within one host function was counted as 5 ms, however long it took.
+    #[test]
+    fn a_call_gives_way_at_each_tick_and_one_that_all_wait_for_at_every_fifth() {
+        let looks = |ticks| {
+            let meter = Meter {
+                ticks,
+                looks: AtomicU32::new(ticks),
+                ..Arc::into_inner(Meter::idle()).unwrap()
+            };
+            let goes_on = |_| if meter.goes_on() { 'g' } else { 'w' };
+            (0..12).map(goes_on).collect::<String>()
+        };
+        assert_eq!(looks(TICKS), "wgwgwgwgwgwg");
+        assert_eq!(looks(TICKS_ALONE), "ggggwgggggwg");
+    }
+
     #[test]
     fn a_host_function_that_goes_on_and_on_uses_the_time_up_without_a_suspension() {
         let limit = Duration::from_millis(20);

@@ -294,6 +294,16 @@ fn absent<S: Snapshot>(call: Box<Call<S>>) -> Ended<S> {
     }
 }
 
+/// A call whose deadline passed while it waited for its first slice.
+fn too_late<S: Snapshot>(call: Box<Call<S>>) -> Ended<S> {
+    let message = "the deadline passed before the function could run";
+    Ended {
+        call: Some(call),
+        outcome: Err(Failure::new(ErrorCode::DeadlineExceeded, message)),
+        usage: Usage::default(),
+    }
+}
+
 /// Calls the function at this place of the module, on whichever thread asks for it; answers the instance, too,
 /// where it is still sound. What is lost in a fault of our own has no end.
 async fn call_once<S: Snapshot>(
@@ -303,6 +313,9 @@ async fn call_once<S: Snapshot>(
     call: Box<Call<S>>,
     budget: Budget,
 ) -> (Option<Ended<S>>, Option<Instance<S>>) {
+    if budget.begun.is_none() && meter::has_passed(budget.deadline) {
+        return (Some(too_late(call)), earlier);
+    }
     // What happens to few calls, or costs them much more, is boxed: it would make this future, which every call
     // pays for, four times as large.
     let mut live = match ready(&module, earlier, call, &budget) {
@@ -373,7 +386,6 @@ async fn make<S: Snapshot>(
 fn given_up<S: Snapshot>(why: GivenUp, running: &Running) -> Ended<S> {
     let failure = match why {
         GivenUp::Killed => Failure::new(ErrorCode::Killed, "it was killed"),
-        GivenUp::Late => Failure::new(ErrorCode::DeadlineExceeded, "the deadline passed"),
         GivenUp::Lost => Failure::new(ErrorCode::Internal, "the call's state was lost"),
     };
     Ended {

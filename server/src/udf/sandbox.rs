@@ -65,11 +65,12 @@ impl<S: Snapshot> Sandbox<S> {
             pace.look(&usage, meter.measured());
             let check = meter.check();
             check.map_err(|stop| wasmtime::Error::new(HostStop { function: "", stop }))?;
-            if meter.is_alone() {
+            if meter.goes_on() {
                 return Ok(UpdateDeadline::Continue(1));
             }
             let turn = give_way(Arc::clone(meter));
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(turn)))
+            // It looks again as soon as it goes on: it may have waited until its deadline.
+            Ok(UpdateDeadline::YieldCustom(0, Box::pin(turn)))
         });
         match live.initialise(module).await {
             Ok(()) => Ok(live),

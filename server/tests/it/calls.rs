@@ -105,6 +105,8 @@ macro_rules! on_both {
     };
 }
 
+pub(crate) use on_both;
+
 #[test]
 fn an_endless_loop_is_seen_and_killed_and_leaves_nothing() {
     on_both!(config(), test);

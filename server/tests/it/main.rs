@@ -26,14 +26,17 @@ mod compiled;
 mod compiler;
 /// Many clients at once: what never conflicts, and what is never lost.
 mod concurrency;
+/// Deadlines that pass while a call waits for its turn.
+mod deadlines;
 /// The log on disks that lose what was not synced, and on disks that fail.
 mod disk;
 /// What survives which mishap, and what clients are told: the README's table.
 mod durability;
 /// Procedures, limits, traps and describers.
 mod functions;
-/// The example modules, as they are built.
+/// Which keys a module may read and write.
 mod grants;
+/// The example modules, as they are built.
 mod guests;
 /// How far back snapshots can be read.
 mod history;
