@@ -13,11 +13,21 @@ use luge_protocol::{ErrorCode, ErrorReply, RunningCall};
 use super::refusal::named;
 use crate::function::{RequestContext, Running, Usage};
 
-/// Every request that runs functions, by its number.
+/// The parts of the list. Numbers are given one after the other, so requests that begin at the same time are in
+/// different ones.
+const PARTS: usize = 16;
+
+/// Every request that runs functions, by its number: in parts, so that threads which serve requests side by side do not
+/// wait for each other.
 #[derive(Default)]
 pub(super) struct Calls {
-    listed: Mutex<BTreeMap<u64, Listed>>,
+    parts: [Listing; PARTS],
 }
+
+/// A part, on a line of the cache of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Listing(Mutex<BTreeMap<u64, Listed>>);
 
 /// One of them.
 #[derive(Clone)]
@@ -40,7 +50,7 @@ impl Calls {
             arrived,
             running: Arc::clone(&running),
         };
-        self.lock().insert(request.request, listed);
+        self.part(request.request).insert(request.request, listed);
         Ticket {
             calls: self,
             running,
@@ -49,8 +59,11 @@ impl Calls {
 
     /// All of them, the oldest first.
     pub(super) fn list(&self, now: Instant) -> Vec<RunningCall> {
-        let listed: Vec<Listed> = self.lock().values().cloned().collect();
-        listed.iter().map(|listed| listed.tell(now)).collect()
+        let mut listed = BTreeMap::new();
+        for part in &self.parts {
+            listed.extend(part.lock().clone());
+        }
+        listed.values().map(|listed| listed.tell(now)).collect()
     }
 
     /// Ends one.
@@ -58,7 +71,7 @@ impl Calls {
     /// # Errors
     /// None of this number runs.
     pub(super) fn kill(&self, call: u64) -> Result<(), ErrorReply> {
-        let listed = self.lock().get(&call).cloned();
+        let listed = self.part(call).get(&call).cloned();
         let Some(listed) = listed else {
             let message = format!(
                 "no call {call} is running; {} shows those that are",
@@ -71,8 +84,18 @@ impl Calls {
         Ok(())
     }
 
+    /// The part that has the request of this number.
+    fn part(&self, number: u64) -> MutexGuard<'_, BTreeMap<u64, Listed>> {
+        let [first, ..] = &self.parts;
+        let at = usize::try_from(number % PARTS as u64).unwrap_or(0);
+        self.parts.get(at).unwrap_or(first).lock()
+    }
+}
+
+impl Listing {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Listed>> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+        let Self(part) = self;
+        part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +136,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let number = self.running.request().request;
-        let left = self.calls.lock().remove(&number);
+        let left = self.calls.part(number).remove(&number);
         drop(left);
     }
 }

@@ -10,7 +10,7 @@
 //! pool is full, and where the version is gone.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::sandbox::Sandbox;
 use crate::function::CallLimits;
@@ -28,15 +28,23 @@ pub(super) struct Idle {
     max_of_version: usize,
 }
 
-/// The waiting instances of one version.
+/// The parts of a pool. A thread that serves requests has one that it mostly needs not share.
+const PARTS: usize = 8;
+
+/// The kept instances of one version.
 pub(super) struct Pool<S: Snapshot> {
-    #[expect(
-        clippy::vec_box,
-        reason = "a sandbox moves at each call, and is some 200 bytes"
-    )]
-    waiting: Mutex<Vec<Box<Sandbox<S>>>>,
+    parts: [Waiting<S>; PARTS],
+    /// Those that wait and those at work.
+    kept: AtomicUsize,
     idle: Arc<Idle>,
 }
+
+/// The instances that wait in a part, on a line of the cache of its own.
+#[repr(align(64))]
+struct Waiting<S: Snapshot>(Mutex<Sandboxes<S>>);
+
+/// Boxed, since a sandbox moves at each call, and is some 200 bytes.
+type Sandboxes<S> = Vec<Box<Sandbox<S>>>;
 
 /// A live instance. It serves the calls of one module in one attempt of one request; after that it is
 /// dropped, or goes back to its pool.
@@ -73,18 +81,23 @@ impl Idle {
 
 impl<S: Snapshot> Pool<S> {
     pub(super) fn new(idle: Arc<Idle>) -> Arc<Self> {
-        let waiting = Mutex::new(Vec::new());
-        Arc::new(Self { waiting, idle })
+        Arc::new(Self {
+            parts: std::array::from_fn(|_| Waiting(Mutex::new(Vec::new()))),
+            kept: AtomicUsize::new(0),
+            idle,
+        })
     }
 
-    /// The instance that came back last, unless its memory has outgrown these limits.
+    /// An instance that came back last, to this thread if there is one, unless its memory has outgrown these limits.
     pub(super) fn take(self: &Arc<Self>, limits: &CallLimits) -> Option<Instance<S>> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting
-            .last()
-            .filter(|last| last.memory_bytes() <= limits.memory_bytes)?;
-        let taken = waiting.pop()?;
-        drop(waiting);
+        let own = own_part();
+        let mut parts = (own..PARTS).chain(0..own);
+        let taken = parts.find_map(|part| {
+            let mut waiting = self.parts.get(part)?.lock();
+            let last = waiting.last();
+            last.filter(|last| last.memory_bytes() <= limits.memory_bytes)?;
+            waiting.pop()
+        })?;
         let mut instance = Instance::new(taken, Some(Arc::clone(self)));
         instance.is_counted = true;
         Some(instance)
@@ -92,21 +105,52 @@ impl<S: Snapshot> Pool<S> {
 
     /// Keeps an instance, if there is room. One that was kept before is counted already.
     fn put(&self, sandbox: Box<Sandbox<S>>, is_counted: bool) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = waiting.len() < self.idle.max_of_version;
-        let is_kept = has_room && (is_counted || self.idle.enter());
-        if is_kept {
-            waiting.push(sandbox);
+        if !is_counted && !self.enter() {
+            return false;
+        }
+        if let Some(part) = self.parts.get(own_part()) {
+            part.lock().push(sandbox);
+        }
+        true
+    }
+
+    fn enter(&self) -> bool {
+        let next = |kept| (kept < self.idle.max_of_version).then_some(kept + 1);
+        let order = Ordering::Relaxed;
+        let has_room = self.kept.fetch_update(order, order, next).is_ok();
+        let is_kept = has_room && self.idle.enter();
+        if has_room && !is_kept {
+            self.kept.fetch_sub(1, order);
         }
         is_kept
     }
+
+    fn leave(&self) {
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+        self.idle.leave(1);
+    }
+}
+
+impl<S: Snapshot> Waiting<S> {
+    fn lock(&self) -> MutexGuard<'_, Sandboxes<S>> {
+        let Self(waiting) = self;
+        waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The part of this thread. They are given in turns, to threads that run functions.
+fn own_part() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static PART: usize = NEXT.fetch_add(1, Ordering::Relaxed) % PARTS;
+    }
+    PART.with(|part| *part)
 }
 
 impl<S: Snapshot> Drop for Pool<S> {
     fn drop(&mut self) {
-        let waiting = self.waiting.get_mut();
-        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-        self.idle.leave(waiting.len());
+        // Those at work hold the pool, so all that are kept wait.
+        self.idle.leave(*self.kept.get_mut());
     }
 }
 
@@ -140,7 +184,7 @@ impl<S: Snapshot> Drop for Instance<S> {
         let may_serve = self.is_sound && sandbox.calls() < MAX_INSTANCE_CALLS;
         let is_kept = may_serve && home.put(sandbox, self.is_counted);
         if self.is_counted && !is_kept {
-            home.idle.leave(1);
+            home.leave();
         }
     }
 }
