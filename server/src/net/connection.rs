@@ -55,15 +55,19 @@ pub(super) async fn serve<S: Store, R: Runtime<S::Snapshot>>(
         let (source, sink) = socket.into_split();
         return converse(common, identity, source, sink, deadline).await;
     };
-    let mut stopping = common.stopping.clone();
-    let accepted = tokio::select! {
-        accepted = tls.accept(socket, deadline, &common.options) => accepted,
-        _ = stopping.wait_for(|is_stopping| *is_stopping) => None,
-    };
-    if let Some(stream) = accepted {
-        let (source, sink) = tokio::io::split(stream);
-        converse(common, identity, source, sink, deadline).await;
-    }
+    // A connection without TLS has no room for it.
+    Box::pin(async {
+        let mut stopping = common.stopping.clone();
+        let accepted = tokio::select! {
+            accepted = tls.accept(socket, deadline, &common.options) => accepted,
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => None,
+        };
+        if let Some(stream) = accepted {
+            let (source, sink) = tokio::io::split(stream);
+            converse(common, identity, source, sink, deadline).await;
+        }
+    })
+    .await;
 }
 
 /// Answers what comes in at `source` by way of `sink`. A greeting must be accepted until `deadline`.
@@ -92,23 +96,24 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
         received: &core.traffic().received_bytes,
         held: None,
     };
-    let read = async {
+    // In memory of their own: to be pinned where they were made they would be moved, and a connection would have room for
+    // them twice.
+    let mut read = Box::pin(async {
         let streams = Streams::new(answers.clone(), options, stopping.clone());
         let end = answer_all(session, requests, &answers, streams, stopping).await;
         // The writer ends once everything that was answered has left.
         answers.end();
         end
-    };
+    });
     let store = &core.store;
-    let write = async move {
+    let mut write = Box::pin(async move {
         let sent = &core.traffic().sent_bytes;
         let patience = options.write_timeout;
         waiting.write(store, &mut sink, patience, sent).await;
         sink
-    };
+    });
     // Whichever ends first: without a writer there is nobody to answer to, and without a reader the
     // writer goes on with what is left.
-    tokio::pin!(read, write);
     let Some((mut requests, end)) = before(read.as_mut(), write.as_mut()).await else {
         return;
     };
@@ -124,13 +129,9 @@ async fn converse<S: Store, R: Runtime<S::Snapshot>>(
         End::Refused(farewell) => Some(farewell),
     };
     if let Some(farewell) = farewell {
-        say_farewell(
-            &mut requests.socket,
-            &mut sink,
-            &farewell,
-            options.write_timeout,
-        )
-        .await;
+        // It has a buffer, for which there is no room before it comes to that.
+        let (socket, patience) = (&mut requests.socket, options.write_timeout);
+        Box::pin(say_farewell(socket, &mut sink, &farewell, patience)).await;
     }
 }
 
