@@ -26,13 +26,21 @@ const TICK: Duration = Duration::from_millis(20);
 /// How many ticks versions lie in memory alone at the most, where snapshots let them go.
 const MAX_IDLE_TICKS: u32 = 250;
 
+/// How many ticks they do while nobody writes: a scan of what is folded takes a fifth of the time.
+const MIN_IDLE_TICKS: u32 = 50;
+
+/// After how many ticks without a commit nobody is taken to write.
+const QUIET_TICKS: u32 = 10;
+
 /// The fold's thread.
 pub(super) fn run(shared: &Shared) {
     // What a kill left in the log counts as well.
     let mut folded_at = 0;
     let mut ticks = 0;
+    let mut quiet = Quiet::default();
     while shared.sleep(TICK) {
         ticks += 1;
+        let is_quiet = quiet.tick(shared.snapshots.visible());
         tick(shared);
         shared.versions.merge_runs();
         let is_asked = shared.wants_fold.swap(false, Ordering::AcqRel);
@@ -40,7 +48,8 @@ pub(super) fn run(shared: &Shared) {
         let is_due = position - folded_at >= shared.options.fold_log_bytes
             || shared.versions.unfolded_bytes() >= shared.options.fold_bytes
             || shared.versions.older_bytes() >= shared.options.max_history_bytes / 2
-            || ticks >= MAX_IDLE_TICKS;
+            || ticks >= MAX_IDLE_TICKS
+            || ticks >= MIN_IDLE_TICKS && is_quiet;
         if !is_due && !is_asked {
             continue;
         }
@@ -55,6 +64,25 @@ pub(super) fn run(shared: &Shared) {
             return;
         }
         shared.remove_log();
+    }
+}
+
+/// For how long nobody has written.
+#[derive(Default)]
+struct Quiet {
+    newest: Sequence,
+    ticks: u32,
+}
+
+impl Quiet {
+    /// Whether nobody has for a while, with this commit the newest.
+    fn tick(&mut self, newest: Sequence) -> bool {
+        self.ticks = match newest == self.newest {
+            true => self.ticks.saturating_add(1),
+            false => 0,
+        };
+        self.newest = newest;
+        self.ticks >= QUIET_TICKS
     }
 }
 
@@ -163,4 +191,21 @@ pub(super) fn note(shared: &Shared, applied: Sequence) -> Result<(), StoreError>
     })?;
     shared.applied.store(applied, Ordering::Release);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that had been filled was five seconds long as slow to scan as memory is, whether anybody wrote or not.
+    #[test]
+    fn nobody_is_taken_to_write_only_after_ticks_without_a_commit() {
+        let mut quiet = Quiet::default();
+        let ticks =
+            |quiet: &mut Quiet, newest, count: u32| (0..count).map(|_| quiet.tick(newest)).last();
+        assert_eq!(ticks(&mut quiet, 1, QUIET_TICKS), Some(false));
+        assert!(quiet.tick(1));
+        assert!(!quiet.tick(2), "somebody wrote");
+        assert_eq!(ticks(&mut quiet, 2, QUIET_TICKS), Some(true));
+    }
 }
