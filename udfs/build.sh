@@ -16,9 +16,9 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 examples=${LUGE_GUESTS:-$root/examples}
 debian_rustc=/usr/bin/rustc
 packages='rustc-web rust-web-src lld-22'
-# Guests see this much stack, below everything else in memory, so that an overflow traps; the default of 1 MiB
-# would make every fresh instance sixteen pages larger.
-stack_bytes=65536
+# Guests see this much stack, below everything else in memory, so that an overflow traps. With their data that
+# is mostly one page; the default of 1 MiB would make every fresh instance sixteen pages larger.
+stack_bytes=32768
 max_module_bytes=102400
 
 die() {

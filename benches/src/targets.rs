@@ -87,6 +87,7 @@ pub fn describers(bytes: &[u8]) {
         callable: ["metadata", "run", "check"].map(str::to_owned).into(),
         others: vec![("other".to_owned(), "(i32) -> ()".to_owned())],
         has_hook_imports: true,
+        large_memory: None,
     };
     let _ = describe(Described::Lines(bytes), &exports, Changes::default(), 1_024);
 }

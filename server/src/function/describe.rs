@@ -7,8 +7,8 @@ use luge_protocol::{
 };
 use serde::Deserialize;
 
-use super::Exports;
 use super::grant;
+use super::{Exports, LargeMemory};
 
 /// The most functions that a module may offer. Each request looks through the hooks of its command.
 const MAX_FUNCTIONS: usize = 256;
@@ -152,7 +152,7 @@ pub fn describe(
             .extend(grant::lacking(asked.as_ref(), granted));
     }
     description.grant = grant::settle(asked, changes.grant, max_key_bytes)?;
-    warn(&mut description);
+    warn(&mut description, exports);
     description
         .procedures
         .sort_by(|left, right| left.procedure.cmp(&right.procedure));
@@ -393,7 +393,7 @@ fn check_filter(hook: &HookDescription, max_key_bytes: usize) -> Result<(), Desc
     Ok(())
 }
 
-fn warn(description: &mut Description) {
+fn warn(description: &mut Description, exports: &Exports) {
     for hook in &description.hooks {
         if hook.on_failure == OnFailure::Continue {
             description.warnings.push(format!(
@@ -406,5 +406,13 @@ fn warn(description: &mut Description) {
         description
             .warnings
             .push("the module has neither procedures nor hooks".to_owned());
+    }
+    if description.isolation == Isolation::Fresh
+        && let Some(LargeMemory { bytes, ready_bytes }) = exports.large_memory
+    {
+        let (bytes, ready) = (bytes >> 10, ready_bytes >> 10);
+        description.warnings.push(format!(
+            "a fresh instance begins with {bytes} KiB of memory, of which {ready} KiB are kept ready: the rest is made anew at each call, and a small one takes several times as long; link it with a smaller stack (`-zstack-size=32768`), or push it with `isolation` `reuse`"
+        ));
     }
 }

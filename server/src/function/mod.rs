@@ -194,7 +194,7 @@ pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
     ) -> impl Future<Output = Ended<S>> + Send;
 }
 
-/// The functions that a module exports.
+/// The functions that a module exports, and what else its author may want to know of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exports {
     /// Those of the type `() -> i32`, in the module's order.
@@ -203,6 +203,17 @@ pub struct Exports {
     pub others: Vec<(String, String)>,
     /// Whether it imports what only hooks may use: `request_…` and `response_…`.
     pub has_hook_imports: bool,
+    /// The memory that an instance begins with, where it is more than is kept ready for fresh ones.
+    pub large_memory: Option<LargeMemory>,
+}
+
+/// A memory of which a part has to be made anew for each fresh instance, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LargeMemory {
+    /// What an instance begins with.
+    pub bytes: u64,
+    /// What is kept ready of it.
+    pub ready_bytes: u64,
 }
 
 impl Usage {

@@ -19,8 +19,8 @@ const TICK: Duration = Duration::from_millis(1);
 const HOST_STACK_BYTES: usize = 1 << 20;
 
 /// What a slot keeps resident between two instances, so that a small guest's pages need not be
-/// mapped anew: what the examples touch, rounded up.
-const KEPT_MEMORY_BYTES: usize = 128 << 10;
+/// mapped anew: what a small stack and some data take. It is cleared at each end, so more is not better.
+pub(super) const KEPT_MEMORY_BYTES: usize = 128 << 10;
 
 /// The same for a slot's table.
 const KEPT_TABLE_BYTES: usize = 8 << 10;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use wasmtime::{ExternType, FuncType, InstancePre, Linker, ModuleExport};
 
+use super::engine::KEPT_MEMORY_BYTES;
 use super::guest::HostState;
 use super::lane::Pace;
 use super::lines::Lines;
 use super::pool::{Idle, Pool};
-use crate::function::{CallLimits, Exports};
+use crate::function::{CallLimits, Exports, LargeMemory};
 use crate::store::Snapshot;
 
 const PAGE_BYTES: u64 = 65_536;
@@ -65,6 +66,7 @@ impl<S: Snapshot> Module<S> {
         check_export_count(&module)?;
         let mut exports = Exports {
             has_hook_imports: has_hook_imports(&module),
+            large_memory: large_memory(&module),
             ..Exports::default()
         };
         let mut functions = Vec::new();
@@ -292,12 +294,21 @@ fn shown_character(character: char) -> Vec<char> {
     }
 }
 
+/// The bytes that an instance's memory begins with.
+fn initial_memory_bytes(module: &wasmtime::Module) -> u64 {
+    let pages = module.resources_required().max_initial_memory_size;
+    pages.unwrap_or(0).saturating_mul(PAGE_BYTES)
+}
+
+fn large_memory(module: &wasmtime::Module) -> Option<LargeMemory> {
+    let bytes = initial_memory_bytes(module);
+    let ready_bytes = KEPT_MEMORY_BYTES as u64;
+    (bytes > ready_bytes).then_some(LargeMemory { bytes, ready_bytes })
+}
+
 fn check_sizes(module: &wasmtime::Module, limits: &CallLimits) -> Result<(), String> {
     let needs = module.resources_required();
-    let bytes = needs
-        .max_initial_memory_size
-        .unwrap_or(0)
-        .saturating_mul(PAGE_BYTES);
+    let bytes = initial_memory_bytes(module);
     if bytes > limits.memory_bytes as u64 {
         let limit = limits.memory_bytes;
         return Err(format!(

@@ -802,3 +802,34 @@ fn a_module_that_looks_like_hooks_and_describes_none_is_pushed_with_a_warning() 
         ]);
     });
 }
+
+// A module linked as its toolchain does by itself has a stack of 1 MiB, and each of its calls took seven times as long
+// as one with a small stack. Nothing said so.
+#[test]
+fn a_module_whose_fresh_instances_are_slow_to_make_is_pushed_with_a_warning() {
+    use crate::support::{ManualClock, START_MS, Talk, runtime};
+    use luge_protocol::{Isolation, Reply};
+    use luge_server::{config::Config, store::MemoryStore};
+    let module = |pages: u32| {
+        let text = format!(
+            r#"(module (memory (export "memory") {pages}) (func (export "f") (result i32) (i32.const 0)))"#
+        );
+        Push::new("m", &text)
+    };
+    runtime().block_on(async {
+        let clock = ManualClock::at(START_MS);
+        let store = MemoryStore::new([1; 16], Box::new(clock.clone()));
+        let config = Config { max_instances: 16, ..Config::default() };
+        let mut talk = Talk::new(store, &config, clock).await;
+        let mut warnings = async |push: Push| match talk.push(&push).await {
+            Ok(Reply::Module(module)) => module.warnings,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(warnings(module(2)).await, Vec::<String>::new());
+        assert_eq!(warnings(module(17)).await, [
+            "a fresh instance begins with 1088 KiB of memory, of which 128 KiB are kept ready: the rest is made anew at each call, and a small one takes several times as long; link it with a smaller stack (`-zstack-size=32768`), or push it with `isolation` `reuse`",
+        ]);
+        let kept = Push { isolation: Some(Isolation::Reuse), ..module(17) };
+        assert_eq!(warnings(kept).await, Vec::<String>::new());
+    });
+}

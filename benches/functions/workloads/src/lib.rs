@@ -83,7 +83,11 @@ fn check(text: &[u8]) -> Result<(), &'static str> {
 /// Ten thousand steps of integer arithmetic: a product, its remainder, a sum.
 #[procedure(read_only)]
 fn spin(factor: u32) -> u32 {
-    (1..=10_000).map(|step: u32| step * factor % 7).sum()
+    let mut sum = 0;
+    for step in 1..=10_000 {
+        sum += step * factor % 7;
+    }
+    sum
 }
 
 /// Finds the ten of a group's thousand values that begin with two digits.
