@@ -6,6 +6,7 @@
 
 pub mod figures;
 pub mod hosting;
+mod instances;
 pub mod report;
 pub mod request;
 pub mod series;

@@ -13,6 +13,9 @@ use crate::load::generator::{self, Load, Measured};
 use crate::load::keys::Keys;
 use crate::load::template::Template;
 
+/// How long everybody rests between loading and measuring.
+const REST: Duration = Duration::from_millis(1_500);
+
 /// How it is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -150,9 +153,11 @@ impl<'a> Stage<'a> {
                 }
                 Some(_) => {}
             }
-            server.settle()?;
         }
-        Ok(())
+        // Some servers put work on what was loaded off until nobody writes for a while.
+        std::thread::sleep(REST);
+        self.taking_part(workload)
+            .try_for_each(|system| self.server(system)?.settle())
     }
 
     fn load(
