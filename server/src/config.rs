@@ -330,9 +330,7 @@ impl Config {
     /// Refuses numbers so large that adding to them, or making room for them, would go wrong.
     fn check_sizes(&self) -> Result<(), ConfigError> {
         const MAX: u128 = 1 << 60;
-        let settings: Dict = Figment::from(Serialized::defaults(self))
-            .extract()
-            .map_err(|error| ConfigError(one_line(&error)))?;
+        let settings = self.settings()?;
         let too_large = settings
             .iter()
             .find_map(|(name, value)| Some((name, value.to_u128().filter(|it| *it > MAX)?)));
@@ -389,6 +387,30 @@ impl Config {
         Ok(())
     }
 
+    /// Refuses a default that no push could ask for: a setting above the one of its name behind `max_`.
+    fn check_ceilings(&self) -> Result<(), ConfigError> {
+        let settings = self.settings()?;
+        let number = |name: &str| settings.get(name)?.to_u128();
+        let above = Self::FIELDS.iter().find_map(|field| {
+            let ceiling = format!("max_{}", field.name);
+            let (value, most) = (number(field.name)?, number(&ceiling)?);
+            (value > most).then_some((field.name, value, ceiling, most))
+        });
+        match above {
+            None => Ok(()),
+            Some((name, value, ceiling, most)) => Err(ConfigError(format!(
+                "{name} is {value}, and must be at most {ceiling}, which is {most}"
+            ))),
+        }
+    }
+
+    /// Every setting's value, by its name.
+    fn settings(&self) -> Result<Dict, ConfigError> {
+        Figment::from(Serialized::defaults(self))
+            .extract()
+            .map_err(|error| ConfigError(one_line(&error)))
+    }
+
     /// Checks what settings must hold together.
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |what: String| Err(ConfigError(what));
@@ -396,6 +418,7 @@ impl Config {
         self.check_tls()?;
         self.check_versions()?;
         self.check_instances()?;
+        self.check_ceilings()?;
         // A larger frame could not be told from the first bytes of HTTP or TLS.
         const MAX_FRAME_BYTES: usize = 256 << 20;
         const FRAME_OVERHEAD_BYTES: usize = 4_096;

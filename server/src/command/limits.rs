@@ -26,19 +26,25 @@ impl CommandLimits {
                 "a key has at least 1 byte",
             ));
         }
-        self.check("key", key.len(), self.max_key_bytes)
+        self.check("key", key.len(), self.max_key_bytes, "max_key_bytes")
     }
 
     /// Refuses a value of too many bytes.
     pub(crate) fn check_value(&self, value: &[u8]) -> Result<(), ErrorReply> {
-        self.check("value", value.len(), self.max_value_bytes)
+        self.check(
+            "value",
+            value.len(),
+            self.max_value_bytes,
+            "max_value_bytes",
+        )
     }
 
     /// Refuses a request of too many keys.
     pub(super) fn check_count(&self, what: &str, count: usize) -> Result<(), ErrorReply> {
         let limit = self.max_request_keys;
         if count > limit {
-            let message = format!("{count} {what} exceed the limit of {limit}");
+            let message =
+                format!("{count} {what} exceed the limit of {limit} (`max_request_keys`)");
             return Err(ErrorReply::new(ErrorCode::TooLarge, message));
         }
         Ok(())
@@ -51,15 +57,23 @@ impl CommandLimits {
         });
         if limit == 0 || limit > self.max_page_entries {
             let max = self.max_page_entries;
-            let message = format!("a limit of {limit} is outside of 1 to {max}");
+            let message =
+                format!("a limit of {limit} is outside of 1 to {max} (`max_page_entries`)");
             return Err(ErrorReply::new(ErrorCode::BadRequest, message));
         }
         Ok(limit)
     }
 
-    fn check(&self, what: &str, length: usize, limit: usize) -> Result<(), ErrorReply> {
+    fn check(
+        &self,
+        what: &str,
+        length: usize,
+        limit: usize,
+        setting: &str,
+    ) -> Result<(), ErrorReply> {
         if length > limit {
-            let message = format!("{what} of {length} bytes exceeds the limit of {limit}");
+            let message =
+                format!("{what} of {length} bytes exceeds the limit of {limit} (`{setting}`)");
             return Err(ErrorReply::new(ErrorCode::TooLarge, message));
         }
         Ok(())

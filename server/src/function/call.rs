@@ -230,7 +230,9 @@ impl<S: Snapshot> Call<S> {
         let length = self.output.len() + bytes.len();
         if length > self.max_output_bytes {
             let limit = self.max_output_bytes;
-            let message = format!("output of {length} bytes exceeds the limit of {limit}");
+            let message = format!(
+                "output of {length} bytes exceeds the limit of {limit} (`output_bytes` of its push or call)"
+            );
             return Err(Stop::Failed(ErrorCode::OutputTooLarge, message));
         }
         self.output.extend_from_slice(bytes);
@@ -365,7 +367,8 @@ impl<S: Snapshot> Call<S> {
         self.check_running()?;
         let (length, limit) = (value.len(), self.max_value_bytes);
         if length > limit {
-            let message = format!("value of {length} bytes exceeds the limit of {limit}");
+            let message =
+                format!("value of {length} bytes exceeds the limit of {limit} (`max_value_bytes`)");
             return Err(Stop::Failed(ErrorCode::TooLarge, message));
         }
         Ok(())
@@ -404,7 +407,8 @@ impl<S: Snapshot> Call<S> {
             return Err(Stop::trap("a key has at least 1 byte"));
         }
         if length > limit {
-            let message = format!("key of {length} bytes exceeds the limit of {limit}");
+            let message =
+                format!("key of {length} bytes exceeds the limit of {limit} (`max_key_bytes`)");
             return Err(Stop::Failed(ErrorCode::TooLarge, message));
         }
         match &self.module().granted {

@@ -49,7 +49,10 @@ pub struct Ceilings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// More than this server gives.
-    #[error("the limit {name} of {asked} exceeds this server's ceiling of {ceiling}")]
+    #[error(
+        "the limit {name} of {asked} exceeds this server's ceiling of {ceiling} (`{}`)",
+        ceiling_name(name)
+    )]
     Above {
         /// Which.
         name: &'static str,
@@ -73,10 +76,14 @@ impl Ceilings {
     /// One of them is above its ceiling.
     pub fn resolve(&self, asked: &LimitsRequest) -> Result<CallLimits, LimitError> {
         let (default, max) = (&self.default, &self.max);
-        if asked.running_calls == Some(0) {
-            return Err(LimitError::None {
-                name: "running_calls",
-            });
+        let needed = [
+            ("fuel", asked.fuel),
+            ("cpu_ms", asked.cpu_ms),
+            ("deadline_ms", asked.deadline_ms),
+            ("running_calls", asked.running_calls),
+        ];
+        if let Some((name, _)) = needed.iter().find(|(_, asked)| *asked == Some(0)) {
+            return Err(LimitError::None { name });
         }
         let size = |name, asked, default: usize, max: usize| {
             pick(name, asked, default as u64, max as u64).map(to_usize)
@@ -177,6 +184,14 @@ impl CallLimits {
             table_elements: Some(self.table_elements as u64),
             running_calls: Some(self.running_calls as u64),
         }
+    }
+}
+
+/// The setting that holds a limit's ceiling.
+fn ceiling_name(limit: &str) -> String {
+    match limit {
+        "running_calls" => "max_module_running_calls".to_owned(),
+        other => format!("max_call_{other}"),
     }
 }
 

@@ -207,6 +207,13 @@ impl<S: Store, R: Runtime<S::Snapshot>> Drop for Open<'_, S, R> {
 
 async fn drain(mut connections: JoinSet<()>, patience: Duration) {
     let deadline = Instant::now() + patience;
+    let left = connections.len();
+    if left > 0 {
+        tracing::info!(
+            left,
+            "connections may finish what runs, in {patience:?} at the most"
+        );
+    }
     while let Ok(Some(ended)) = timeout_at(deadline, connections.join_next()).await {
         report(&ended);
     }

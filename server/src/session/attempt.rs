@@ -253,7 +253,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             .map_or(deadline, |request| request.min(deadline));
         let begun = (self.core.surroundings.now)();
         if begun >= deadline {
-            let message = "the deadline passed before the function could run";
+            let message = "the deadline passed before the function could run (`deadline_ms` of its push or call)";
             let failure = Failure::new(ErrorCode::DeadlineExceeded, message);
             return Ok((CallEnd::default(), Err(failure), Usage::default()));
         }

@@ -35,7 +35,8 @@ pub(super) fn store(error: &StoreError) -> ErrorReply {
 
 /// A request whose deadline has passed.
 pub(super) fn late() -> ErrorReply {
-    let message = "the request's deadline passed before it was done";
+    let message =
+        "the request's deadline passed before it was done (`deadline_ms` of its push or call)";
     ErrorReply::new(ErrorCode::DeadlineExceeded, message)
 }
 
@@ -166,7 +167,8 @@ pub(super) fn ahead(from: Sequence, newest: Sequence) -> ErrorReply {
 
 /// A prefix that no key can have.
 pub(super) fn long_prefix(bytes: usize, limit: usize) -> ErrorReply {
-    let message = format!("prefix of {bytes} bytes exceeds the limit of {limit} for a key");
+    let message =
+        format!("prefix of {bytes} bytes exceeds the limit of {limit} for a key (`max_key_bytes`)");
     ErrorReply::new(ErrorCode::TooLarge, message)
 }
 

@@ -30,10 +30,16 @@ impl Fallen {
         {
             let met = match refused {
                 Refused::Memory => {
-                    format!("memory met the limit of {} bytes", limits.memory_bytes)
+                    format!(
+                        "memory met the limit of {} bytes (`memory_bytes` of its push or call)",
+                        limits.memory_bytes
+                    )
                 }
                 Refused::Table => {
-                    format!("table met the limit of {} elements", limits.table_elements)
+                    format!(
+                        "table met the limit of {} elements (`table_elements` of its push or call)",
+                        limits.table_elements
+                    )
                 }
             };
             code = ErrorCode::MemoryExceeded;
@@ -85,12 +91,12 @@ fn sort(error: &wasmtime::Error, limits: &CallLimits) -> (ErrorCode, String) {
             let fuel = limits.fuel;
             (
                 ErrorCode::FuelExhausted,
-                format!("the function used up its fuel of {fuel}"),
+                format!("the function used up its fuel of {fuel} (`fuel` of its push or call)"),
             )
         }
         Some(Trap::StackOverflow) => (
             ErrorCode::StackOverflow,
-            "the function's stack is full".to_owned(),
+            "the function's stack is full: does it recurse without end? (`stack_bytes` of the server)".to_owned(),
         ),
         Some(trap) => (ErrorCode::Trap, trap.to_string()),
         None => (ErrorCode::Internal, format!("{error:#}")),

@@ -153,7 +153,7 @@ impl Meter {
         }
         let now = now();
         if now >= self.deadline {
-            let message = "the deadline passed while the function was running".to_owned();
+            let message = "the deadline passed while the function was running (`deadline_ms` of its push or call)".to_owned();
             return Err(Stop::Failed(ErrorCode::DeadlineExceeded, message));
         }
         self.look_at_a_long_segment(now);
@@ -163,11 +163,14 @@ impl Meter {
         }
         let message = if self.cpu < self.cpu_limit {
             format!(
-                "the hooks of this phase used up their cpu time; {:?} were left",
+                "the hooks of this phase used up their cpu time (`phase_cpu_ms` of the server); {:?} were left",
                 self.cpu
             )
         } else {
-            format!("the function used up its cpu time of {:?}", self.cpu)
+            format!(
+                "the function used up its cpu time of {:?} (`cpu_ms` of its push or call)",
+                self.cpu
+            )
         };
         Err(Stop::Failed(ErrorCode::CpuExhausted, message))
     }

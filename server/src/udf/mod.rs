@@ -296,7 +296,8 @@ fn absent<S: Snapshot>(call: Box<Call<S>>) -> Ended<S> {
 
 /// A call whose deadline passed while it waited for its first slice.
 fn too_late<S: Snapshot>(call: Box<Call<S>>) -> Ended<S> {
-    let message = "the deadline passed before the function could run";
+    let message =
+        "the deadline passed before the function could run (`deadline_ms` of its push or call)";
     Ended {
         call: Some(call),
         outcome: Err(Failure::new(ErrorCode::DeadlineExceeded, message)),

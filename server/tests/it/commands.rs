@@ -173,7 +173,7 @@ fn scans_go_both_ways_and_page_by_cursor() {
         > scan z
         nothing
         > scan --limit 0
-        bad_request: a limit of 0 is outside of 1 to 10000
+        bad_request: a limit of 0 is outside of 1 to 10000 (`max_page_entries`)
     ",
     );
 }
@@ -243,7 +243,7 @@ fn bad_keys_and_values_are_refused_by_size() {
         > get ""
         bad_request: a key has at least 1 byte
         > get {long}
-        too_large: key of 1025 bytes exceeds the limit of 1024
+        too_large: key of 1025 bytes exceeds the limit of 1024 (`max_key_bytes`)
     "#
         ),
     );
@@ -252,7 +252,7 @@ fn bad_keys_and_values_are_refused_by_size() {
         |config| config.max_value_bytes = 3,
         r"
         > set a abcd
-        too_large: value of 4 bytes exceeds the limit of 3
+        too_large: value of 4 bytes exceeds the limit of 3 (`max_value_bytes`)
         > set a abc
         v1
     ",

@@ -112,9 +112,9 @@ fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
     );
     check_with(&[guest("bad", "k", &body)], |config| config.call_output_bytes = 100_000, r"
         > call bad.fuel
-        fuel_exhausted: bad.fuel: the function used up its fuel of 10000000
+        fuel_exhausted: bad.fuel: the function used up its fuel of 10000000 (`fuel` of its push or call)
         > call bad.stack
-        stack_overflow: bad.stack: the function's stack is full
+        stack_overflow: bad.stack: the function's stack is full: does it recurse without end? (`stack_bytes` of the server)
         > call bad.unreachable
         trap: bad.unreachable: wasm trap: wasm `unreachable` instruction executed
         > call bad.memory_bomb
@@ -124,7 +124,7 @@ fn every_way_to_fail_has_its_code_and_leaves_no_writes() {
         > call bad.grow_in_vain
         nothing
         > call bad.output
-        output_too_large: bad.output: output_write: output of 131072 bytes exceeds the limit of 100000
+        output_too_large: bad.output: output_write: output of 131072 bytes exceeds the limit of 100000 (`output_bytes` of its push or call)
         > call bad.divide
         trap: bad.divide: wasm trap: integer divide by zero
         > call bad.far_pointer
@@ -160,7 +160,7 @@ fn an_endless_loop_with_plenty_of_fuel_is_stopped_by_its_cpu_time_or_its_deadlin
         &[spin(by_cpu)],
         "
         > call spin.run
-        cpu_exhausted: spin.run: the function used up its cpu time of 20ms
+        cpu_exhausted: spin.run: the function used up its cpu time of 20ms (`cpu_ms` of its push or call)
     ",
     );
     let by_deadline = LimitsRequest {
@@ -173,7 +173,7 @@ fn an_endless_loop_with_plenty_of_fuel_is_stopped_by_its_cpu_time_or_its_deadlin
         &[spin(by_deadline)],
         "
         > call spin.run
-        deadline_exceeded: spin.run: the deadline passed while the function was running
+        deadline_exceeded: spin.run: the deadline passed while the function was running (`deadline_ms` of its push or call)
     ",
     );
 }
@@ -189,9 +189,9 @@ fn a_caller_may_lower_the_fuel_and_not_raise_it() {
         &[spin],
         "
         > call spin.run x --fuel 1000
-        fuel_exhausted: spin.run: the function used up its fuel of 1000
+        fuel_exhausted: spin.run: the function used up its fuel of 1000 (`fuel` of its push or call)
         > call spin.run x --fuel 99999999999
-        fuel_exhausted: spin.run: the function used up its fuel of 10000000
+        fuel_exhausted: spin.run: the function used up its fuel of 10000000 (`fuel` of its push or call)
     ",
     );
 }
@@ -563,6 +563,51 @@ fn wat_length(text: &str) -> usize {
     text.len() - 2 * text.matches('\\').count()
 }
 
+/// A push with fuel of 0 was accepted, and each of its calls failed.
+#[test]
+fn limits_with_which_nothing_could_run_are_refused() {
+    let none = Some(0);
+    for (limits, name) in [
+        (
+            LimitsRequest {
+                fuel: none,
+                ..LimitsRequest::default()
+            },
+            "fuel",
+        ),
+        (
+            LimitsRequest {
+                cpu_ms: none,
+                ..LimitsRequest::default()
+            },
+            "cpu_ms",
+        ),
+        (
+            LimitsRequest {
+                deadline_ms: none,
+                ..LimitsRequest::default()
+            },
+            "deadline_ms",
+        ),
+        (
+            LimitsRequest {
+                running_calls: none,
+                ..LimitsRequest::default()
+            },
+            "running_calls",
+        ),
+    ] {
+        let push = Push {
+            limits: Some(limits),
+            ..Push::new("m", "(module)")
+        };
+        assert_eq!(
+            refused(&push),
+            format!("invalid_module: the limit {name} is 0, and must be at least 1")
+        );
+    }
+}
+
 #[test]
 fn limits_above_the_ceiling_are_refused() {
     let push = Push {
@@ -574,7 +619,7 @@ fn limits_above_the_ceiling_are_refused() {
     };
     assert_eq!(
         refused(&push),
-        "invalid_module: the limit memory_bytes of 1099511627776 exceeds this server's ceiling of 67108864"
+        "invalid_module: the limit memory_bytes of 1099511627776 exceeds this server's ceiling of 67108864 (`max_call_memory_bytes`)"
     );
 }
 
@@ -706,9 +751,9 @@ fn a_guest_meets_the_limits_of_keys_values_writes_and_scans() {
     };
     check(&[greedy], "
         > call greedy.long_key
-        too_large: greedy.long_key: kv_delete: key of 1025 bytes exceeds the limit of 1024
+        too_large: greedy.long_key: kv_delete: key of 1025 bytes exceeds the limit of 1024 (`max_key_bytes`)
         > call greedy.large_value
-        too_large: greedy.large_value: kv_set: value of 1048577 bytes exceeds the limit of 1048576
+        too_large: greedy.large_value: kv_set: value of 1048577 bytes exceeds the limit of 1048576 (`max_value_bytes`)
         > call greedy.many_keys
         too_large: greedy.many_keys: kv_set: the transaction would write 10001 keys, and may write 10000
         > call greedy.many_bytes

@@ -325,7 +325,7 @@ fn a_refused_transfer_says_why_and_leaves_no_trace() {
         > scan
         bank:anna=1000 bank:rich=9223372036854775807
         > call bank.transfer {"from":"anna","to":"rich","amount":1} --fuel 100
-        fuel_exhausted: bank.transfer: the function used up its fuel of 100
+        fuel_exhausted: bank.transfer: the function used up its fuel of 100 (`fuel` of its push or call)
     "#,
     );
 }

@@ -171,6 +171,21 @@ fn a_folder_that_has_lost_its_log_is_refused_and_not_begun_again() {
     open(folder.path()).unwrap();
 }
 
+/// It was told that the folder holds no Luge data, and to choose another one.
+#[test]
+fn a_folder_that_has_lost_its_format_is_refused_and_told_what_it_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    runtime()
+        .block_on(open(folder.path()).unwrap().close())
+        .unwrap();
+    std::fs::remove_file(folder.path().join("FORMAT")).unwrap();
+    let refusal = refusal(folder.path());
+    assert!(
+        refusal.contains("has a log and no file FORMAT"),
+        "{refusal}"
+    );
+}
+
 #[test]
 fn a_first_run_that_was_cut_off_is_begun_again() {
     let folder = tempfile::tempdir().unwrap();

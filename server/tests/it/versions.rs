@@ -99,7 +99,7 @@ fn settings_belong_to_a_version() {
         > module.push m a --config k=2 --fuel 900
         m version 3: pushed, before 2
         > call m.setting
-        blocked: the hook m.before_call failed: the function used up its fuel of 900
+        blocked: the hook m.before_call failed: the function used up its fuel of 900 (`fuel` of its push or call)
         > module.push m a --config k=2 --prefix p
         m version 4: pushed, before 3
         > set k:1 x
@@ -117,7 +117,7 @@ fn settings_belong_to_a_version() {
         > module.rollback m
         m version 3: activated, before 4
         > call m.setting
-        blocked: the hook m.before_call failed: the function used up its fuel of 900
+        blocked: the hook m.before_call failed: the function used up its fuel of 900 (`fuel` of its push or call)
         > module.activate m 1
         m version 1: activated, before 3
         > call m.setting
@@ -249,7 +249,7 @@ fn a_push_that_is_refused_changes_nothing() {
         > module.push m !
         invalid_module: the module `m` can't be registered: …
         > module.push m two --fuel 999999999999999
-        invalid_module: the limit fuel of 999999999999999 exceeds this server's ceiling of 10000000000
+        invalid_module: the limit fuel of 999999999999999 exceeds this server's ceiling of 10000000000 (`max_call_fuel`)
         > module.push new !
         invalid_module: the module `new` can't be registered: …
         > module.list

@@ -224,7 +224,7 @@ fn a_session_has_so_many_streams_and_no_two_of_one_id() {
         let error = begin(&mut session, &long).await.err().unwrap();
         assert_eq!(
             error.to_string(),
-            "too_large: prefix of 1025 bytes exceeds the limit of 1024 for a key"
+            "too_large: prefix of 1025 bytes exceeds the limit of 1024 for a key (`max_key_bytes`)"
         );
     }
     on_both!(test);

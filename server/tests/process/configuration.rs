@@ -115,3 +115,32 @@ fn more_instances_than_there_are_addresses_for_are_refused() {
         "max_instances is 28001, and must be at most 28000: each reserves 4 GiB of a process' 128 TiB of addresses"
     );
 }
+
+/// Such a default was shown by `config`, and had no effect.
+#[test]
+fn a_default_above_its_ceiling_is_refused() {
+    let set = |name: &str, value: &str| Config::load(None, &[(name.into(), value.into())]);
+    assert_eq!(
+        set("call_fuel", "10000000000").unwrap().call_fuel,
+        10_000_000_000
+    );
+    for (name, value, told) in [
+        (
+            "call_fuel",
+            "10000000001",
+            "call_fuel is 10000000001, and must be at most max_call_fuel, which is 10000000000",
+        ),
+        (
+            "max_call_cpu_ms",
+            "49",
+            "call_cpu_ms is 50, and must be at most max_call_cpu_ms, which is 49",
+        ),
+        (
+            "module_running_calls",
+            "129",
+            "module_running_calls is 129, and must be at most max_module_running_calls, which is 128",
+        ),
+    ] {
+        assert_eq!(set(name, value).unwrap_err().to_string(), told);
+    }
+}

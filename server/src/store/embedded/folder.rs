@@ -47,6 +47,11 @@ pub enum FolderError {
     /// It has files, and none of them says that it is ours.
     #[error("the folder {0} is not empty and holds no Luge data; choose another one with --data")]
     Foreign(PathBuf),
+    /// It has a store's log, and not the file that says whose it is.
+    #[error(
+        "the folder {0} has a log and no file FORMAT, so it is not known what wrote it; put that file back, or restore a backup into an empty folder"
+    )]
+    WithoutFormat(PathBuf),
     /// It holds no store.
     #[error("the folder {0} holds no Luge data")]
     Absent(PathBuf),
@@ -140,7 +145,7 @@ impl Folder {
         let is_begun = begun.try_exists().map_err(at("read", &begun))?;
         if !is_ours && !is_begun && !is_empty(path).map_err(at("read the data folder", path))? {
             refuse_half_restored(&*disk, path)?;
-            return Err(FolderError::Foreign(path.to_owned()));
+            return Err(without_format(path, FolderError::Foreign));
         }
         let lock = lock(path)?;
         let id = if is_ours {
@@ -189,7 +194,7 @@ impl Folder {
         let format = path.join("FORMAT");
         if !format.try_exists().map_err(at("read", &format))? {
             refuse_half_restored(&*disk, path)?;
-            return Err(FolderError::Absent(path.to_owned()));
+            return Err(without_format(path, FolderError::Absent));
         }
         Self::open(path, disk, [0; 16])
     }
@@ -433,6 +438,15 @@ impl Folder {
         let file = self.disk.create(path)?;
         file.write_all_at(text.as_bytes(), 0)?;
         file.sync()
+    }
+}
+
+/// What a folder is that does not say whose it is.
+fn without_format(path: &Path, otherwise: fn(PathBuf) -> FolderError) -> FolderError {
+    let path = path.to_owned();
+    match path.join("log").is_dir() && path.join("STATE").is_file() {
+        true => FolderError::WithoutFormat(path),
+        false => otherwise(path),
     }
 }
 
