@@ -21,7 +21,7 @@ const STEADY: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// As large as what the Rust SDK builds, and touching as much of it as a small procedure does. It loops, so that it stays.
-const GUEST: &[u8] = br#"(module
+const GUEST: &str = r#"(module
     (memory (export "memory") 1)
     (data (i32.const 33000) "what a procedure has of constants")
     (func (export "wait") (result i32)
@@ -66,7 +66,8 @@ impl Instance {
         let server = luge.start_set(Level::Everysec, folder.path(), SETTINGS)?;
         let slots = server.mappings()?.saturating_sub(few);
         let mut client = Client::connect(&luge.dialect(), server.address)?;
-        client.each(&luge.push("instances", GUEST), std::iter::once(0))?;
+        let wasm = wat::parse_str(GUEST).map_err(|error| error.to_string())?;
+        client.each(&luge.push("instances", &wasm), std::iter::once(0))?;
         let mut connections = Vec::new();
         for _ in 0..CALLS {
             connections.push(luge.dialect().connect(server.address)?);
