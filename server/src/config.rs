@@ -80,6 +80,9 @@ const MAX_INSTANCES: u32 = 28_000;
 /// The most of all instances that may wait for a call.
 const MAX_IDLE_PERCENT: u32 = 90;
 
+/// The most threads that serve requests: far more than a machine has processors.
+const MAX_WORKER_THREADS: usize = 1_024;
+
 /// Variables with our prefix that are not settings of the server: those of the CLI, and the name of
 /// the file, which is read before any setting.
 const OTHER_VARIABLES: &[&str] = &["addr", "config", "tls", "tls_ca", "token", "token_file"];
@@ -269,6 +272,8 @@ settings! {
         "the most that a push may ask for";
     max_module_waiting_calls: usize = 1_024, "requests",
         "requests that wait for one module; more are told `overloaded`";
+    worker_threads: usize = 0, "threads",
+        "threads that serve requests; 0: as many as the machine has processors, or as the container may use. Fewer leave some to clients on the same machine";
     max_running_calls: usize = 128, "requests",
         "requests that run functions at once; more wait, and their deadlines run";
     max_instances: u32 = 1_000, "instances",
@@ -369,13 +374,19 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses more instances than the address space has room for, and to have calls find nothing but
-    /// instances that wait.
+    /// Refuses more instances than the address space has room for, more threads than any machine serves by, and to have calls
+    /// find nothing but instances that wait.
     fn check_instances(&self) -> Result<(), ConfigError> {
         if self.max_instances > MAX_INSTANCES {
             return Err(ConfigError(format!(
                 "max_instances is {}, and must be at most {MAX_INSTANCES}: each reserves 4 GiB of a process' 128 TiB of addresses",
                 self.max_instances
+            )));
+        }
+        if self.worker_threads > MAX_WORKER_THREADS {
+            return Err(ConfigError(format!(
+                "worker_threads is {}, and must be at most {MAX_WORKER_THREADS}",
+                self.worker_threads
             )));
         }
         let percent = self.max_idle_instances_percent;

@@ -183,7 +183,11 @@ fn serve(settings: &SettingFlags) -> Result<(), String> {
     let compilers = Compilers::own_program().map_err(|error| {
         format!("the program's own file can't be found, and modules are compiled by it: {error}")
     })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.worker_threads > 0 {
+        builder.worker_threads(config.worker_threads);
+    }
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| format!("can't start the runtime: {error}"))?;
@@ -213,7 +217,11 @@ fn seed_bug() {
     eprintln!("this server is built with seeded bugs, and has `{name}`");
 }
 
-/// Stops the server at SIGTERM and Ctrl-C.
+/// What a shell takes for the exit code of a program that was interrupted.
+const INTERRUPTED: i32 = 130;
+
+/// Stops the server at SIGTERM and Ctrl-C. A Ctrl-C behind that is of somebody who does not want to wait for what runs:
+/// it ends the server as a kill would, and the next start finds all that was acknowledged in the log.
 fn stop_at_signals(stopper: Stopper) -> std::io::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -222,8 +230,12 @@ fn stop_at_signals(stopper: Stopper) -> std::io::Result<()> {
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }
-        tracing::info!("stopping: what runs may finish");
+        tracing::info!("stopping: what runs may finish; Ctrl-C ends it at once");
         stopper.stop();
+        if interrupted.recv().await.is_some() {
+            tracing::warn!("interrupted while stopping: what ran is cut off");
+            std::process::exit(INTERRUPTED);
+        }
     });
     Ok(())
 }

@@ -107,6 +107,16 @@ fn fewer_versions_than_are_never_dropped_are_refused() {
 }
 
 #[test]
+fn more_threads_than_a_machine_serves_by_are_refused() {
+    let set = |value: &str| Config::load(None, &[("worker_threads".into(), value.into())]);
+    assert_eq!(set("1024").unwrap().worker_threads, 1_024);
+    assert_eq!(
+        set("1025").unwrap_err().to_string(),
+        "worker_threads is 1025, and must be at most 1024"
+    );
+}
+
+#[test]
 fn more_instances_than_there_are_addresses_for_are_refused() {
     let set = |value: &str| Config::load(None, &[("max_instances".into(), value.into())]);
     assert_eq!(set("28000").unwrap().max_instances, 28_000);

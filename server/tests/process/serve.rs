@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use luge_client::{Client, PushOptions};
+use luge_client::{Client, LimitsRequest, PushOptions};
 
 use crate::support::{Served, program};
 
@@ -64,6 +64,39 @@ async fn writes_that_are_under_way_at_a_stop_are_acknowledged_and_kept_or_refuse
     assert!(found == last || found == last + 1, "{found} after {last}");
 }
 
+/// Whoever interrupted a stop that waited for a loop had to wait for ten seconds, or to kill the server.
+#[tokio::test]
+async fn a_second_interrupt_ends_a_stop_that_waits_and_loses_nothing_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Served::start(folder.path());
+    let client = server.client().await;
+    let options = PushOptions {
+        limits: LimitsRequest {
+            fuel: Some(10_000_000_000),
+            cpu_ms: Some(5_000),
+            deadline_ms: Some(60_000),
+            ..LimitsRequest::default()
+        },
+        ..PushOptions::default()
+    };
+    let endless =
+        r#"(module (func (export "run") (result i32) (loop $on (br $on)) (i32.const 0)))"#;
+    client
+        .module_push("endless", endless.as_bytes(), options)
+        .await
+        .unwrap();
+    client.set("kept", "yes").await.unwrap();
+    let looping = server.client().await;
+    tokio::spawn(async move { looping.call_raw("endless.run", []).await });
+    while client.running_calls().await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.interrupt_twice(), Some(130));
+    let server = Served::start(folder.path());
+    let kept = server.client().await.get("kept").await.unwrap();
+    assert_eq!(kept.as_deref(), Some(&b"yes"[..]));
+}
+
 #[tokio::test]
 async fn connections_that_do_nothing_do_not_hold_a_stop_up() {
     let folder = tempfile::tempdir().unwrap();
@@ -86,6 +119,39 @@ async fn serving_is_what_happens_without_a_command() {
     let command = program(["--listen", "127.0.0.1:0", "--data", folder]);
     let server = Served::start_command(command);
     server.client().await.ping().await.unwrap();
+    server.stop("-TERM");
+}
+
+#[tokio::test]
+async fn one_thread_serves_everybody_beside_a_function_that_loops() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let server = Served::start_command(program([
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data",
+        data,
+        "--set",
+        "worker_threads=1",
+    ]));
+    let client = server.client().await;
+    let endless =
+        r#"(module (func (export "run") (result i32) (loop $on (br $on)) (i32.const 0)))"#;
+    client
+        .module_push("endless", endless.as_bytes(), PushOptions::default())
+        .await
+        .unwrap();
+    let looping = server.client().await;
+    let loops = tokio::spawn(async move { looping.call_raw("endless.run", []).await });
+    while !loops.is_finished() {
+        client.set("key", "value").await.unwrap();
+    }
+    assert!(loops.await.unwrap().is_err(), "its cpu time is bounded");
+    assert_eq!(
+        client.get("key").await.unwrap().as_deref(),
+        Some(&b"value"[..])
+    );
     server.stop("-TERM");
 }
 

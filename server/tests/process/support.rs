@@ -191,6 +191,14 @@ impl Served {
         told
     }
 
+    /// Interrupts it, and once more while it waits for what runs; answers its exit code.
+    pub(crate) fn interrupt_twice(mut self) -> Option<i32> {
+        self.process.signal("-INT");
+        wait_for(&self.log, "Ctrl-C");
+        self.process.signal("-INT");
+        self.process.wait().code()
+    }
+
     /// Stops it in order, and answers the rest of its log.
     pub(crate) fn stop(mut self, signal: &str) -> Vec<String> {
         self.process.signal(signal);
