@@ -441,6 +441,12 @@ impl From<Rule> for OnFailure {
 
 /// A host without a port gets the default one.
 pub(crate) fn address(text: &str) -> Result<String, String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(format!(
+            "an address is HOST:PORT and has no `{scheme}://`, as in `{}`; for TLS there is --tls",
+            rest.trim_end_matches('/')
+        ));
+    }
     let has_port = match text.rsplit_once(':') {
         None => false,
         Some((host, _)) if text.ends_with(']') => host.is_empty(),
@@ -495,6 +501,10 @@ mod tests {
         }
         assert!(address("localhost:http").is_err());
         assert!(address("").is_err());
+        assert_eq!(
+            address("http://db:5843/").unwrap_err(),
+            "an address is HOST:PORT and has no `http://`, as in `db:5843`; for TLS there is --tls"
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! ```
 //!
 //! So a client cannot make twice the limit around a window's edge, and a key of some forty bytes is the whole
-//! price. Refused requests are not counted: who waits as long as the message says, is let through again.
+//! price. A refused request is not counted, but for the keys of an `mget` before the one that is: who waits as long as the message says, is let through again.
 //! An `mget` counts once for each key, as it is a `get` for each. Requests are counted whether the command succeeds or not: hooks' writes stand in any case. The counter is one key for
 //! each client, so concurrent requests of one client wait for each other; those of different clients do not.
 
