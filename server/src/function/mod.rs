@@ -97,7 +97,7 @@ pub struct Budget {
     pub deadline: Instant,
     /// Whether all commits wait for it: it gives way more seldom, and never to the lane.
     pub is_alone: bool,
-    /// Whether it may run in an instance that served another request, and leave its own to the next.
+    /// Whether it may find what another request has left in its instance, and leave its own to the next.
     pub isolation: Isolation,
 }
 
@@ -173,7 +173,7 @@ pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
     /// Has every function that runs look whether it is to end, without waiting for the next tick.
     fn hurry(&self);
 
-    /// Drops an instance that must serve nothing more, whatever its isolation.
+    /// Drops an instance of which nothing may be left, whatever its isolation.
     fn retire(&self, instance: Self::Instance);
 
     /// The place of a function among those that a module exports.
@@ -183,8 +183,8 @@ pub trait Runtime<S: Snapshot>: Send + Sync + 'static {
     fn exports<'a>(&self, module: &'a Self::Module) -> &'a Exports;
 
     /// Calls the function that a call names, in `instance`. Where there is none, one is made and initialised, or is one
-    /// that was kept, if the budget's isolation is [`Isolation::Reuse`]. After a failure no instance is left.
-    /// An instance of that isolation that is dropped is kept for other calls.
+    /// that was kept: as it is, if the budget's isolation is [`Isolation::Reuse`], and else one that nobody can tell from
+    /// one that was made. After a failure no instance is left. One that is dropped may be kept for other calls.
     fn call(
         &self,
         module: &Self::Module,

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest, Sha256};
 
 use super::compiler::MAX_CODE_BYTES;
+use super::prepare::REVISION;
 use crate::function::Hash;
 
 /// The largest file that is written or read: the code, and the lines of the binary, which are a part of it.
@@ -26,7 +27,7 @@ const NAME_ENGINE_BYTES: usize = 8;
 /// The folder of compiled code.
 pub(super) struct CompiledFolder {
     path: PathBuf,
-    /// Tells this engine, its release and its settings from others.
+    /// Tells this engine, its release and its settings, and how binaries are prepared for it, from others.
     engine: Hash,
     written: AtomicU64,
 }
@@ -36,6 +37,7 @@ impl CompiledFolder {
     pub(super) fn new(path: PathBuf, engine: &wasmtime::Engine) -> Self {
         let mut hasher = EngineHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        REVISION.hash(&mut hasher);
         Self {
             path,
             engine: hasher.0.finalize().into(),

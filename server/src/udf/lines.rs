@@ -201,7 +201,7 @@ fn bounded(content: &[u8]) -> Vec<u8> {
 }
 
 /// An unsigned number of up to 32 bits, and what follows it.
-fn read_leb(bytes: &[u8]) -> Option<(usize, &[u8])> {
+pub(super) fn read_leb(bytes: &[u8]) -> Option<(usize, &[u8])> {
     let mut number = 0;
     for (at, byte) in bytes.iter().take(5).enumerate() {
         number |= u64::from(byte & 0x7f) << (7 * at);

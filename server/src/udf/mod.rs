@@ -4,10 +4,12 @@
 //!   wasmtime::Engine         one, with the pool of slots that instances are made in
 //!   compiled.rs, trusted.rs  compiled code on disk, and the one place that believes it
 //!   structure.rs             what a module may be made of, before it is compiled
+//!   prepare.rs               what is added to it, so that its instances can be rewound
 //!   compiler.rs              where that happens: in a process that can be killed
 //!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
 //!   sandbox.rs               one sandbox: a wasmtime::Store with its instance, its meter and the call
-//!   pool.rs                  which instances serve again, and which don't
+//!   pool.rs                  which instances serve again, and which don't; idle.rs bounds those of all modules
+//!   rewind.rs                how one is set back to what it was when it was made
 //!   room.rs                  how many instances the kernel has room for
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
 //!   meter.rs, limiter.rs     time and memory
@@ -24,6 +26,7 @@ mod engine;
 mod failure;
 mod guest;
 mod host;
+mod idle;
 mod job;
 mod lane;
 mod limiter;
@@ -31,8 +34,10 @@ mod lines;
 mod meter;
 mod module;
 mod pool;
+mod prepare;
 pub mod price;
 mod queue;
+mod rewind;
 mod room;
 mod sandbox;
 mod structure;
@@ -59,9 +64,9 @@ pub use room::Room;
 
 use compiled::CompiledFolder;
 use compiler::{Compiler, Output, blocking};
+use idle::Idle;
 use lane::{GivenUp, Lane};
 use lines::Lines;
-use pool::Idle;
 use sandbox::Sandbox;
 
 /// Compiles and calls guests.
@@ -98,6 +103,11 @@ impl<S: Snapshot> WasmRuntime<S> {
         let mut idle = wasmtime::Store::new(&engine, guest::HostState::idle());
         let known = module::signatures(&linker, &mut idle);
         let ticker = engine::Ticker::start(&engine)?;
+        let idle = Idle::new(
+            options.max_idle_instances,
+            options.max_module_idle_instances,
+        );
+        Idle::start(&idle).map_err(|error| EngineError(error.to_string()))?;
         Ok(Self {
             room,
             engine,
@@ -106,10 +116,7 @@ impl<S: Snapshot> WasmRuntime<S> {
             max: options.max.clone(),
             compiler: Compiler::new(Compilers::Thread, options),
             folder: None,
-            idle: Idle::new(
-                options.max_idle_instances,
-                options.max_module_idle_instances,
-            ),
+            idle,
             lane: Lane::start(lane_threads()).map_err(|error| EngineError(error.to_string()))?,
             _ticker: ticker,
         })
@@ -118,6 +125,12 @@ impl<S: Snapshot> WasmRuntime<S> {
     /// How many instances it has room for.
     pub fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// Where kept instances are many, lets go those of modules that were not called since this was done before. A
+    /// thread does it each second.
+    pub fn make_room(&self) {
+        self.idle.make_room();
     }
 
     /// The same runtime, which keeps compiled code in this folder. It may be deleted at any time.
@@ -134,19 +147,20 @@ impl<S: Snapshot> WasmRuntime<S> {
         self
     }
 
-    /// Links what was compiled, and tells what is to be kept of it.
+    /// Links what was compiled of a binary that was prepared, and tells what is to be kept of it.
     async fn link(
         &self,
-        wasm: Arc<[u8]>,
+        wasm: Hash,
+        prepared: Arc<[u8]>,
         output: Output,
         limits: CallLimits,
     ) -> Result<Loaded<Arc<Module<S>>>, String> {
         let (linker, known) = (Arc::clone(&self.linker), Arc::clone(&self.known));
         let (folder, idle) = (self.folder.clone(), Arc::clone(&self.idle));
         blocking(move || {
-            let lines = Lines::of(&wasm);
+            let lines = Lines::of(&prepared);
             let module = Module::new(output.module, lines, &linker, &known, &limits, idle)?;
-            let artefact = folder.map(|folder| artefact(&folder, &wasm, &output.code));
+            let artefact = folder.map(|folder| artefact(&folder, wasm, &prepared, &output.code));
             let module = Arc::new(module);
             Ok(Loaded { module, artefact })
         })
@@ -154,12 +168,12 @@ impl<S: Snapshot> WasmRuntime<S> {
     }
 }
 
-/// What is to be kept of a module that was just compiled.
-fn artefact(folder: &CompiledFolder, wasm: &[u8], code: &[u8]) -> Artefact {
-    let mut bytes = Lines::keep(wasm);
+/// What is to be kept of a binary that was prepared and compiled.
+fn artefact(folder: &CompiledFolder, wasm: Hash, prepared: &[u8], code: &[u8]) -> Artefact {
+    let mut bytes = Lines::keep(prepared);
     bytes.extend_from_slice(code);
     Artefact {
-        wasm: Sha256::digest(wasm).into(),
+        wasm,
         compiled: Compiled {
             engine: folder.engine(),
             sha256: Sha256::digest(&bytes).into(),
@@ -179,9 +193,15 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
             limits.memory_bytes <= self.max.memory_bytes,
             "ceilings bound the pool"
         );
-        let wasm = Arc::from(candidate.wasm);
-        let output = self.compiler.compile(&self.engine, &wasm).await?;
-        self.link(wasm, output, limits).await
+        let wasm: Arc<[u8]> = Arc::from(candidate.wasm);
+        let prepare = move || {
+            let prepared = prepare::prepare(&wasm)?;
+            let hash = Sha256::digest(&wasm).into();
+            Ok((hash, prepared.map_or(wasm, Arc::from)))
+        };
+        let (wasm, prepared) = blocking(prepare).await?;
+        let output = self.compiler.compile(&self.engine, &prepared).await?;
+        self.link(wasm, prepared, output, limits).await
     }
 
     async fn restore(
@@ -232,8 +252,8 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         self.engine.increment_epoch();
     }
 
-    fn retire(&self, mut instance: Instance<S>) {
-        instance.set_sound(false);
+    fn retire(&self, instance: Instance<S>) {
+        instance.retire();
     }
 
     fn export(&self, module: &Arc<Module<S>>, function: &str) -> Option<usize> {
@@ -359,8 +379,10 @@ fn ready<S: Snapshot>(
     budget: &Budget,
 ) -> Result<Instance<S>, Box<Call<S>>> {
     let kept = || match budget.isolation {
-        Isolation::Reuse => module.pool().take(&budget.limits),
-        Isolation::Fresh => None,
+        Isolation::Reuse => module.kept().take(&budget.limits),
+        // It has to be initialised, which is no matter of a moment.
+        Isolation::Fresh if module.has_initialize() => None,
+        Isolation::Fresh => module.rewound()?.take(&budget.limits),
     };
     let Some(mut instance) = earlier.or_else(kept) else {
         return Err(call);
@@ -371,16 +393,27 @@ fn ready<S: Snapshot>(
     Ok(instance)
 }
 
-/// A new instance with the call in it.
+/// A new instance with the call in it, or one that was rewound.
 async fn make<S: Snapshot>(
     module: &Module<S>,
     call: Box<Call<S>>,
     budget: &Budget,
 ) -> Result<Instance<S>, Box<Ended<S>>> {
-    let is_kept = budget.isolation == Isolation::Reuse;
-    let home = is_kept.then(|| Arc::clone(module.pool()));
+    let home = match budget.isolation {
+        Isolation::Reuse => Some(module.kept()),
+        Isolation::Fresh => module.rewound(),
+    };
+    let is_fresh = budget.isolation == Isolation::Fresh;
+    let rewound = home.filter(|_| is_fresh && module.has_initialize());
+    if let Some(mut instance) = rewound.and_then(|pool| pool.take(&budget.limits)) {
+        instance.set_sound(false);
+        let sandbox = instance.sandbox();
+        sandbox.give(call, budget);
+        sandbox.begin(module).await?;
+        return Ok(instance);
+    }
     let sandbox = Sandbox::make(module, call, budget).await?;
-    Ok(Instance::new(Box::new(sandbox), home))
+    Ok(Instance::new(Box::new(sandbox), home.cloned()))
 }
 
 /// What is left of a call that was given up.

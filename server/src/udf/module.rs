@@ -7,9 +7,12 @@ use wasmtime::{ExternType, FuncType, InstancePre, Linker, ModuleExport};
 
 use super::engine::KEPT_MEMORY_BYTES;
 use super::guest::HostState;
+use super::idle::Idle;
 use super::lane::Pace;
 use super::lines::Lines;
-use super::pool::{Idle, Pool};
+use super::pool::Pool;
+use super::prepare::is_added;
+use super::rewind::Rewind;
 use crate::function::{CallLimits, Exports, LargeMemory};
 use crate::store::Snapshot;
 
@@ -29,7 +32,9 @@ pub struct Module<S: Snapshot> {
     functions: Vec<(String, ModuleExport)>,
     memory: Option<ModuleExport>,
     has_initialize: bool,
-    pool: Arc<Pool<S>>,
+    kept: Arc<Pool<S>>,
+    rewound: Option<Arc<Pool<S>>>,
+    rewind: Option<Arc<Rewind>>,
     lines: Option<Lines>,
     pace: Arc<Pace>,
 }
@@ -70,7 +75,7 @@ impl<S: Snapshot> Module<S> {
             ..Exports::default()
         };
         let mut functions = Vec::new();
-        for export in module.exports() {
+        for export in own_exports(&module) {
             let ExternType::Func(found) = export.ty() else {
                 continue;
             };
@@ -87,13 +92,20 @@ impl<S: Snapshot> Module<S> {
         functions.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let has_initialize = check_entry_points(&exports)?;
         let memory = module.get_export_index("memory");
+        let rewind = Rewind::of(&module).map(Arc::new);
+        let rewound = rewind.as_ref().map(|rewind| {
+            let idle = Arc::clone(&idle);
+            Pool::rewinding(Arc::clone(rewind), idle)
+        });
         Ok(Self {
             linked,
             exports,
             functions,
             memory,
             has_initialize,
-            pool: Pool::new(idle),
+            kept: Pool::new(idle),
+            rewound,
+            rewind,
             lines,
             pace: Arc::new(Pace::new()),
         })
@@ -104,9 +116,19 @@ impl<S: Snapshot> Module<S> {
         &self.pace
     }
 
-    /// Its instances that wait for a call.
-    pub(super) fn pool(&self) -> &Arc<Pool<S>> {
-        &self.pool
+    /// Its instances that wait for a call with what earlier ones have left in them.
+    pub(super) fn kept(&self) -> &Arc<Pool<S>> {
+        &self.kept
+    }
+
+    /// Its instances that wait for a call and are as new, if that can be had.
+    pub(super) fn rewound(&self) -> Option<&Arc<Pool<S>>> {
+        self.rewound.as_ref()
+    }
+
+    /// How its instances are rewound.
+    pub(super) fn rewind(&self) -> Option<&Rewind> {
+        self.rewind.as_deref()
     }
 
     pub(super) fn linked(&self) -> &InstancePre<HostState<S>> {
@@ -142,10 +164,14 @@ impl<S: Snapshot> Module<S> {
     }
 }
 
+/// What the module's author exports.
+fn own_exports(module: &wasmtime::Module) -> impl Iterator<Item = wasmtime::ExportType<'_>> {
+    let exports = module.exports();
+    exports.filter(|export| !is_added(export.name()))
+}
+
 fn check_export_count(module: &wasmtime::Module) -> Result<(), String> {
-    let functions = module
-        .exports()
-        .filter(|export| export.ty().func().is_some());
+    let functions = own_exports(module).filter(|export| export.ty().func().is_some());
     match functions.count() {
         0..=MAX_EXPORTS => Ok(()),
         count => Err(format!(

@@ -1,17 +1,19 @@
-//! Instances that are kept between calls, for modules that ask for it.
+//! Instances that are kept between requests: as they are, for modules that ask for it, or rewound.
 //!
 //! ```text
 //!   pool of a version ──take──▶ Instance, serving one call after another ──drop──▶ back, if it is sound
 //! ```
 //!
-//! A version of a module has a pool of its own, so an instance never serves another version nor another
+//! A version of a module has pools of its own, so an instance never serves another version nor another
 //! module. It goes back where its last call came to an end by itself, and is dropped in every other case:
 //! after a failure, in the middle of a call that nobody waits for any more, after enough calls, where the
 //! pool is full, and where the version is gone.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::idle::{Idle, Waits};
+use super::rewind::Rewind;
 use super::sandbox::Sandbox;
 use crate::function::CallLimits;
 use crate::store::Snapshot;
@@ -19,14 +21,6 @@ use crate::store::Snapshot;
 /// The calls after which an instance is retired: what a guest leaks by the call ends with it, and the making
 /// of another is then a thousandth of what they cost.
 const MAX_INSTANCE_CALLS: u32 = 10_000;
-
-/// The kept instances of all modules together, waiting or at work, and the bounds on them.
-pub(super) struct Idle {
-    count: AtomicUsize,
-    /// Leaves slots for calls.
-    max: usize,
-    max_of_version: usize,
-}
 
 /// The parts of a pool. A thread that serves requests has one that it mostly needs not share.
 const PARTS: usize = 8;
@@ -36,7 +30,11 @@ pub(super) struct Pool<S: Snapshot> {
     parts: [Waiting<S>; PARTS],
     /// Those that wait and those at work.
     kept: AtomicUsize,
+    /// Whether an instance was asked for since this was last looked at.
+    is_used: AtomicBool,
     idle: Arc<Idle>,
+    /// How an instance is rewound before it waits here, where it must be.
+    rewind: Option<Arc<Rewind>>,
 }
 
 /// The instances that wait in a part, on a line of the cache of its own.
@@ -59,37 +57,40 @@ pub struct Instance<S: Snapshot> {
     is_counted: bool,
 }
 
-impl Idle {
-    pub(super) fn new(max: usize, max_of_version: usize) -> Arc<Self> {
-        Arc::new(Self {
-            count: AtomicUsize::new(0),
-            max,
-            max_of_version,
-        })
-    }
-
-    fn enter(&self) -> bool {
-        let next = |count| (count < self.max).then_some(count + 1);
-        let order = Ordering::Relaxed;
-        self.count.fetch_update(order, order, next).is_ok()
-    }
-
-    fn leave(&self, count: usize) {
-        self.count.fetch_sub(count, Ordering::Relaxed);
-    }
-}
-
 impl<S: Snapshot> Pool<S> {
+    /// A pool of instances that keep what their calls leave in them.
     pub(super) fn new(idle: Arc<Idle>) -> Arc<Self> {
-        Arc::new(Self {
+        Self::of(idle, None)
+    }
+
+    /// A pool of instances that are as new.
+    pub(super) fn rewinding(rewind: Arc<Rewind>, idle: Arc<Idle>) -> Arc<Self> {
+        Self::of(idle, Some(rewind))
+    }
+
+    fn of(idle: Arc<Idle>, rewind: Option<Arc<Rewind>>) -> Arc<Self> {
+        let pool = Arc::new(Self {
             parts: std::array::from_fn(|_| Waiting(Mutex::new(Vec::new()))),
             kept: AtomicUsize::new(0),
-            idle,
-        })
+            is_used: AtomicBool::new(false),
+            idle: Arc::clone(&idle),
+            rewind,
+        });
+        let own: Arc<dyn Waits> = Arc::<Self>::clone(&pool);
+        idle.add(Arc::downgrade(&own));
+        pool
     }
 
-    /// An instance that came back last, to this thread if there is one, unless its memory has outgrown these limits.
+    /// An instance that came back last, to this thread if there is one, unless it has outgrown these limits.
     pub(super) fn take(self: &Arc<Self>, limits: &CallLimits) -> Option<Instance<S>> {
+        let rewind = self.rewind.as_ref();
+        if rewind.is_some_and(|rewind| rewind.table_elements() > limits.table_elements) {
+            return None;
+        }
+        // Written only where it changes: all threads read it.
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
         let own = own_part();
         let mut parts = (own..PARTS).chain(0..own);
         let taken = parts.find_map(|part| {
@@ -103,9 +104,10 @@ impl<S: Snapshot> Pool<S> {
         Some(instance)
     }
 
-    /// Keeps an instance, if there is room. One that was kept before is counted already.
-    fn put(&self, sandbox: Box<Sandbox<S>>, is_counted: bool) -> bool {
-        if !is_counted && !self.enter() {
+    /// Keeps an instance that is counted, if it is as its pool wants it.
+    fn put(&self, mut sandbox: Box<Sandbox<S>>) -> bool {
+        let rewind = self.rewind.as_deref();
+        if rewind.is_some_and(|rewind| !sandbox.rewind(rewind)) {
             return false;
         }
         if let Some(part) = self.parts.get(own_part()) {
@@ -115,7 +117,7 @@ impl<S: Snapshot> Pool<S> {
     }
 
     fn enter(&self) -> bool {
-        let next = |kept| (kept < self.idle.max_of_version).then_some(kept + 1);
+        let next = |kept| (kept < self.idle.max_of_version()).then_some(kept + 1);
         let order = Ordering::Relaxed;
         let has_room = self.kept.fetch_update(order, order, next).is_ok();
         let is_kept = has_room && self.idle.enter();
@@ -128,6 +130,19 @@ impl<S: Snapshot> Pool<S> {
     fn leave(&self) {
         self.kept.fetch_sub(1, Ordering::Relaxed);
         self.idle.leave(1);
+    }
+}
+
+impl<S: Snapshot> Waits for Pool<S> {
+    fn let_go_if_unused(&self) {
+        if self.is_used.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        for part in &self.parts {
+            let unused = std::mem::take(&mut *part.lock());
+            self.kept.fetch_sub(unused.len(), Ordering::Relaxed);
+            self.idle.leave(unused.len());
+        }
     }
 }
 
@@ -174,6 +189,12 @@ impl<S: Snapshot> Instance<S> {
     pub(super) fn set_sound(&mut self, is_sound: bool) {
         self.is_sound = is_sound;
     }
+
+    /// Drops it. Only one that is rewound serves another call.
+    pub(super) fn retire(mut self) {
+        let home = self.home.as_ref();
+        self.is_sound &= home.is_some_and(|home| home.rewind.is_some());
+    }
 }
 
 impl<S: Snapshot> Drop for Instance<S> {
@@ -182,8 +203,9 @@ impl<S: Snapshot> Drop for Instance<S> {
             return;
         };
         let may_serve = self.is_sound && sandbox.calls() < MAX_INSTANCE_CALLS;
-        let is_kept = may_serve && home.put(sandbox, self.is_counted);
-        if self.is_counted && !is_kept {
+        let is_counted = self.is_counted || (may_serve && home.enter());
+        let is_kept = may_serve && is_counted && home.put(sandbox);
+        if is_counted && !is_kept {
             home.leave();
         }
     }

@@ -9,6 +9,7 @@ use super::guest::{HostState, HostStop};
 use super::limiter::Limiter;
 use super::meter::{Meter, give_way};
 use super::module::Module;
+use super::rewind::{Globals, Rewind};
 use crate::function::{Budget, Call, CallLimits, Ended, Stage, Usage};
 use crate::store::Snapshot;
 use luge_protocol::ErrorCode;
@@ -17,6 +18,7 @@ use luge_protocol::ErrorCode;
 pub(super) struct Sandbox<S: Snapshot> {
     store: wasmtime::Store<HostState<S>>,
     instance: Option<wasmtime::Instance>,
+    globals: Globals,
     /// The functions that it was entered at, by their places in the module: to look one up costs as much as a
     /// small call.
     entries: Vec<Option<TypedFunc<(), i32>>>,
@@ -48,6 +50,7 @@ impl<S: Snapshot> Sandbox<S> {
         let mut live = Self {
             store,
             instance: None,
+            globals: Globals::default(),
             entries: Vec::new(),
             limits: Arc::clone(&budget.limits),
             calls: 1,
@@ -72,20 +75,24 @@ impl<S: Snapshot> Sandbox<S> {
             // It looks again as soon as it goes on: it may have waited until its deadline.
             Ok(UpdateDeadline::YieldCustom(0, Box::pin(turn)))
         });
-        match live.initialise(module).await {
-            Ok(()) => Ok(live),
-            Err(error) => {
-                let fallen = live.fallen(&error);
-                // Before the lines are read: the meter is this thread's, and that may end on another.
-                let (call, usage) = live.end();
-                let failed = fallen.with_lines(module.lines()).await;
-                Err(Box::new(Ended {
-                    call,
-                    outcome: Err(failed),
-                    usage,
-                }))
-            }
-        }
+        live.begin(module).await?;
+        Ok(live)
+    }
+
+    /// Makes and initialises the instance, or initialises one that was rewound and given a call.
+    pub(super) async fn begin(&mut self, module: &Module<S>) -> Result<(), Box<Ended<S>>> {
+        let Err(error) = self.initialise(module).await else {
+            return Ok(());
+        };
+        let fallen = self.fallen(&error);
+        // Before the lines are read: the meter is this thread's, and that may end on another.
+        let (call, usage) = self.end();
+        let failed = fallen.with_lines(module.lines()).await;
+        Err(Box::new(Ended {
+            call,
+            outcome: Err(failed),
+            usage,
+        }))
     }
 
     /// Gives a live instance another call.
@@ -103,6 +110,12 @@ impl<S: Snapshot> Sandbox<S> {
         };
         // Fuel is always on in this engine, so filling up can't fail.
         let _ = self.refuel();
+    }
+
+    /// Sets it back to what it was when it was made, if that can be done.
+    pub(super) fn rewind(&mut self, rewind: &Rewind) -> bool {
+        let memory = self.store.data().memory;
+        rewind.set_back(&mut self.store, memory, &self.globals)
     }
 
     /// How many calls it has served.
@@ -125,7 +138,7 @@ impl<S: Snapshot> Sandbox<S> {
             let seed = call.module().seed;
             (stage, call.transaction.take(), call.reseed(seed))
         });
-        let made = self.instantiate(module).await;
+        let made = self.run_initialisation(module).await;
         if let Some((stage, transaction, random)) = hidden
             && let Some(call) = self.store.data_mut().call.as_mut()
         {
@@ -136,18 +149,30 @@ impl<S: Snapshot> Sandbox<S> {
         made
     }
 
-    async fn instantiate(&mut self, module: &Module<S>) -> wasmtime::Result<()> {
+    async fn run_initialisation(&mut self, module: &Module<S>) -> wasmtime::Result<()> {
+        let instance = match self.instance {
+            Some(instance) => instance,
+            None => self.instantiate(module).await?,
+        };
+        if module.has_initialize() {
+            let initialize = instance.get_typed_func::<(), ()>(&mut self.store, "_initialize")?;
+            initialize.call_async(&mut self.store, ()).await?;
+        }
+        Ok(())
+    }
+
+    async fn instantiate(&mut self, module: &Module<S>) -> wasmtime::Result<wasmtime::Instance> {
         let instance = module.linked().instantiate_async(&mut self.store).await?;
         if let Some(index) = module.memory() {
             let memory = instance.get_module_export(&mut self.store, index);
             self.store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
         }
         self.instance = Some(instance);
-        if module.has_initialize() {
-            let initialize = instance.get_typed_func::<(), ()>(&mut self.store, "_initialize")?;
-            initialize.call_async(&mut self.store, ()).await?;
+        if let Some(rewind) = module.rewind() {
+            let memory = self.store.data().memory;
+            self.globals = rewind.look(&mut self.store, &instance, memory);
         }
-        Ok(())
+        Ok(instance)
     }
 
     /// Runs the exported function at this place of the module. The first run of an instance goes on with the fuel

@@ -58,8 +58,10 @@ mod pipeline;
 mod power_cut;
 /// Restarts, and folders that can't be used.
 mod recovery;
-/// Instances that are kept between calls.
+/// Instances that are kept between calls as they are.
 mod reuse;
+/// Instances that are fresh at each call.
+mod rewind;
 /// What the server's own log says of requests.
 mod spans;
 /// What is counted of functions, and what hooks add to commands.

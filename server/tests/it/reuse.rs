@@ -294,6 +294,31 @@ fn no_more_instances_of_all_modules_are_kept_than_their_share_and_a_module_that_
     });
 }
 
+/// The modules that were called first held all places for kept instances for as long as they were there, called or not.
+#[test]
+fn a_module_that_is_not_called_gives_its_places_to_one_that_is() {
+    runtime().block_on(async {
+        let talk = bounded(16).await;
+        let (one, other) = (load(&talk).await, load(&talk).await);
+        assert_eq!(count_in(&talk, &one, 4).await, [1, 1, 1, 1]);
+        assert_eq!(count_in(&talk, &other, 1).await, [1]);
+        assert_eq!(count_in(&talk, &other, 1).await, [1]);
+        // It was called, and keeps its places for once.
+        talk.core.runtime.make_room();
+        assert_eq!(count_in(&talk, &one, 1).await, [2]);
+        talk.core.runtime.make_room();
+        assert_eq!(count_in(&talk, &other, 1).await, [1]);
+        talk.core.runtime.make_room();
+        assert_eq!(count_in(&talk, &other, 1).await, [1]);
+        assert_eq!(count_in(&talk, &other, 1).await, [2]);
+        // With few places taken all stay.
+        talk.core.runtime.make_room();
+        talk.core.runtime.make_room();
+        assert_eq!(count_in(&talk, &other, 1).await, [3]);
+        assert_eq!(count_in(&talk, &one, 1).await, [1]);
+    });
+}
+
 /// An instance that was refused memory in one hook of a request served others after the next hook of it.
 #[test]
 fn an_instance_that_was_refused_memory_serves_no_later_request_whatever_else_it_did_in_its_own() {
