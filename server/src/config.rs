@@ -279,7 +279,7 @@ settings! {
     max_instances: u32 = 1_000, "instances",
         "guests alive at once: a request has one for each module that it meets; the pool reserves address space and 2 mappings for each";
     max_module_idle_instances: usize = 16, "instances",
-        "of one version of a module, those that wait for a call, as they are or set back: as many as run at once on a machine of so many processors; each holds the memory that it has grown to";
+        "of one version of a module, those that wait for a call, as they are or set back: as many as run at once on a machine of so many processors; each holds its memory, and the stack that its calls have used";
     max_idle_instances_percent: u32 = 25, "percent of max_instances",
         "what kept instances of all modules may hold, waiting or at work, so that calls of others find room; at most 90";
 }

@@ -13,6 +13,7 @@
 //!
 //! The thread is for who has the server as a library, whose own program can't be started like that.
 
+use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
@@ -27,7 +28,7 @@ use tokio::time::timeout;
 use wasmtime::{Engine, Module};
 
 use super::engine::{self, EngineOptions};
-use super::{module, structure, trusted};
+use super::{module, prepare, structure, trusted};
 
 /// The stack of the thread that compiles. Cranelift recurses on the nesting of a function.
 const STACK_BYTES: usize = 64 << 20;
@@ -176,6 +177,7 @@ async fn in_thread(
     let work = move || {
         let _turn = turn;
         let compiled = structure::check(&wasm).and_then(|()| {
+            let wasm = prepared(&engine, &wasm)?;
             let module = Module::from_binary(&engine, &wasm).map_err(|error| told(&error))?;
             let code = module.serialize().map_err(|error| told(&error))?;
             Ok(Output { module, code })
@@ -195,6 +197,13 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| "the compiler failed on this module".to_owned())?
+}
+
+/// What is compiled of a binary. It is looked at as it was pushed first, so that it is this that must be valid, and that
+/// messages speak of.
+fn prepared<'a>(engine: &Engine, wasm: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+    Module::validate(engine, wasm).map_err(|error| told(&error))?;
+    prepare::prepare(wasm)
 }
 
 fn told(error: &wasmtime::Error) -> String {
@@ -330,6 +339,7 @@ fn compile_input() -> Result<Vec<u8>, String> {
     read.map_err(|error| format!("the binary can't be read: {error}"))?;
     let compile = move || {
         let engine = engine::for_compiling().map_err(|error| error.to_string())?;
+        let wasm = prepared(&engine, &wasm)?;
         let code = engine.precompile_module(&wasm);
         code.map_err(|error| told(&error))
     };

@@ -1,9 +1,10 @@
 //! The kept instances of all modules together: how many there may be, and which go where they are many.
 //!
 //! A module that is called keeps its instances, and one that is not need not: where three quarters of the places are
-//! taken, a thread lets go each second what waits for a module that nobody has called since it last looked.
+//! taken, a thread lets go each second what waits for a module that nobody has called since it last looked. And what waits
+//! gives way to a call that finds no slot.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The kept instances of all modules together, waiting or at work, and the bounds on them.
 pub(super) struct Idle {
     count: AtomicUsize,
+    made: AtomicU64,
     /// Leaves slots for calls.
     max: usize,
     max_of_version: usize,
@@ -21,14 +23,18 @@ pub(super) struct Idle {
 
 /// Where instances of a version of a module wait.
 pub(super) trait Waits: Send + Sync {
-    /// Lets all go that wait, unless one was asked for since this was called before.
-    fn let_go_if_unused(&self);
+    /// Lets all go that wait; answers whether there were any.
+    fn let_go(&self) -> bool;
+
+    /// Whether one was asked for since this was asked before.
+    fn is_used(&self) -> bool;
 }
 
 impl Idle {
     pub(super) fn new(max: usize, max_of_version: usize) -> Arc<Self> {
         Arc::new(Self {
             count: AtomicUsize::new(0),
+            made: AtomicU64::new(0),
             max,
             max_of_version,
             pools: Mutex::new(Vec::new()),
@@ -87,9 +93,25 @@ impl Idle {
         }
         // Held by none of them meanwhile: the last owner of a pool may be here.
         let pools: Vec<_> = self.pools().iter().filter_map(Weak::upgrade).collect();
-        for pool in pools {
-            pool.let_go_if_unused();
+        for pool in pools.iter().filter(|pool| !pool.is_used()) {
+            pool.let_go();
         }
+    }
+
+    /// Lets go what waits in one pool, for a call that finds no slot; answers whether anything did.
+    pub(super) fn give_way(&self) -> bool {
+        let pools: Vec<_> = self.pools().iter().filter_map(Weak::upgrade).collect();
+        pools.iter().any(|pool| pool.let_go())
+    }
+
+    /// Counts an instance that was made.
+    pub(super) fn add_made(&self) {
+        self.made.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many instances were made.
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 
     fn pools(&self) -> MutexGuard<'_, Vec<Weak<dyn Waits>>> {

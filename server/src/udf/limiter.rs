@@ -1,5 +1,8 @@
 //! The limiter: answers whether a guest's memory or table may grow.
 
+/// How often a store tries to make its instance, with a memory and a table: once more where it found no slot.
+const TRIES: usize = 2;
+
 /// The caps of one instance, and which of them was met.
 pub(super) struct Limiter {
     pub(super) memory_bytes: usize,
@@ -44,14 +47,14 @@ impl wasmtime::ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        1
+        TRIES
     }
 
     fn memories(&self) -> usize {
-        1
+        TRIES
     }
 
     fn tables(&self) -> usize {
-        1
+        TRIES
     }
 }

@@ -133,6 +133,11 @@ impl<S: Snapshot> WasmRuntime<S> {
         self.idle.make_room();
     }
 
+    /// How many instances were made; all other calls found one that was kept, as it was or rewound.
+    pub fn made_instances(&self) -> u64 {
+        self.idle.made()
+    }
+
     /// The same runtime, which keeps compiled code in this folder. It may be deleted at any time.
     #[must_use]
     pub fn keeping_compiled_code(mut self, folder: PathBuf) -> Self {
@@ -147,20 +152,21 @@ impl<S: Snapshot> WasmRuntime<S> {
         self
     }
 
-    /// Links what was compiled of a binary that was prepared, and tells what is to be kept of it.
+    /// Links what was compiled, and tells what is to be kept of it.
     async fn link(
         &self,
-        wasm: Hash,
-        prepared: Arc<[u8]>,
+        wasm: Arc<[u8]>,
         output: Output,
         limits: CallLimits,
     ) -> Result<Loaded<Arc<Module<S>>>, String> {
         let (linker, known) = (Arc::clone(&self.linker), Arc::clone(&self.known));
         let (folder, idle) = (self.folder.clone(), Arc::clone(&self.idle));
         blocking(move || {
+            // Its instructions lie where they were when it was compiled.
+            let prepared = prepare::prepare(&wasm)?;
             let lines = Lines::of(&prepared);
             let module = Module::new(output.module, lines, &linker, &known, &limits, idle)?;
-            let artefact = folder.map(|folder| artefact(&folder, wasm, &prepared, &output.code));
+            let artefact = folder.map(|folder| artefact(&folder, &wasm, &prepared, &output.code));
             let module = Arc::new(module);
             Ok(Loaded { module, artefact })
         })
@@ -169,11 +175,11 @@ impl<S: Snapshot> WasmRuntime<S> {
 }
 
 /// What is to be kept of a binary that was prepared and compiled.
-fn artefact(folder: &CompiledFolder, wasm: Hash, prepared: &[u8], code: &[u8]) -> Artefact {
+fn artefact(folder: &CompiledFolder, wasm: &[u8], prepared: &[u8], code: &[u8]) -> Artefact {
     let mut bytes = Lines::keep(prepared);
     bytes.extend_from_slice(code);
     Artefact {
-        wasm,
+        wasm: Sha256::digest(wasm).into(),
         compiled: Compiled {
             engine: folder.engine(),
             sha256: Sha256::digest(&bytes).into(),
@@ -193,15 +199,9 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
             limits.memory_bytes <= self.max.memory_bytes,
             "ceilings bound the pool"
         );
-        let wasm: Arc<[u8]> = Arc::from(candidate.wasm);
-        let prepare = move || {
-            let prepared = prepare::prepare(&wasm)?;
-            let hash = Sha256::digest(&wasm).into();
-            Ok((hash, prepared.map_or(wasm, Arc::from)))
-        };
-        let (wasm, prepared) = blocking(prepare).await?;
-        let output = self.compiler.compile(&self.engine, &prepared).await?;
-        self.link(wasm, prepared, output, limits).await
+        let wasm = Arc::from(candidate.wasm);
+        let output = self.compiler.compile(&self.engine, &wasm).await?;
+        self.link(wasm, output, limits).await
     }
 
     async fn restore(
@@ -252,8 +252,8 @@ impl<S: Snapshot> Runtime<S> for WasmRuntime<S> {
         self.engine.increment_epoch();
     }
 
-    fn retire(&self, instance: Instance<S>) {
-        instance.retire();
+    fn retire(&self, mut instance: Instance<S>) {
+        instance.set_sound(false);
     }
 
     fn export(&self, module: &Arc<Module<S>>, function: &str) -> Option<usize> {

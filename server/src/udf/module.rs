@@ -35,6 +35,7 @@ pub struct Module<S: Snapshot> {
     kept: Arc<Pool<S>>,
     rewound: Option<Arc<Pool<S>>>,
     rewind: Option<Arc<Rewind>>,
+    idle: Arc<Idle>,
     lines: Option<Lines>,
     pace: Arc<Pace>,
 }
@@ -103,9 +104,10 @@ impl<S: Snapshot> Module<S> {
             functions,
             memory,
             has_initialize,
-            kept: Pool::new(idle),
+            kept: Pool::new(Arc::clone(&idle)),
             rewound,
             rewind,
+            idle,
             lines,
             pace: Arc::new(Pace::new()),
         })
@@ -124,6 +126,11 @@ impl<S: Snapshot> Module<S> {
     /// Its instances that wait for a call and are as new, if that can be had.
     pub(super) fn rewound(&self) -> Option<&Arc<Pool<S>>> {
         self.rewound.as_ref()
+    }
+
+    /// The kept instances of all modules.
+    pub(super) fn idle(&self) -> &Idle {
+        &self.idle
     }
 
     /// How its instances are rewound.

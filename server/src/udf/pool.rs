@@ -134,15 +134,22 @@ impl<S: Snapshot> Pool<S> {
 }
 
 impl<S: Snapshot> Waits for Pool<S> {
-    fn let_go_if_unused(&self) {
-        if self.is_used.swap(false, Ordering::Relaxed) {
-            return;
+    fn let_go(&self) -> bool {
+        if self.kept.load(Ordering::Relaxed) == 0 {
+            return false;
         }
+        let mut has_any = false;
         for part in &self.parts {
-            let unused = std::mem::take(&mut *part.lock());
-            self.kept.fetch_sub(unused.len(), Ordering::Relaxed);
-            self.idle.leave(unused.len());
+            let waiting = std::mem::take(&mut *part.lock());
+            has_any |= !waiting.is_empty();
+            self.kept.fetch_sub(waiting.len(), Ordering::Relaxed);
+            self.idle.leave(waiting.len());
         }
+        has_any
+    }
+
+    fn is_used(&self) -> bool {
+        self.is_used.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -188,12 +195,6 @@ impl<S: Snapshot> Instance<S> {
     /// Says whether the instance may be used again.
     pub(super) fn set_sound(&mut self, is_sound: bool) {
         self.is_sound = is_sound;
-    }
-
-    /// Drops it. Only one that is rewound serves another call.
-    pub(super) fn retire(mut self) {
-        let home = self.home.as_ref();
-        self.is_sound &= home.is_some_and(|home| home.rewind.is_some());
     }
 }
 

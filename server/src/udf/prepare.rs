@@ -4,6 +4,8 @@
 //! was when it was made: the tables and the segments, which no instruction changes, and the functions.
 //! The engine has no other objects (no garbage collection, no shared memories, no exceptions).
 
+use std::borrow::Cow;
+
 use wasmparser::{ExternalKind, FunctionBody, Operator, Parser, Payload, TypeRef, ValType};
 
 use super::engine::KEPT_MEMORY_BYTES;
@@ -11,13 +13,14 @@ use super::lines::read_leb;
 use super::module::shortened;
 
 /// To be raised when binaries are prepared otherwise: what was compiled before is then compiled anew.
-pub(super) const REVISION: u32 = 1;
+pub(super) const REVISION: u32 = 2;
 
 /// The beginning of the names that are added, and which no module may have.
 const NAMES: &str = "luge:rewind:";
 
-/// Says that a module's instances can be rewound; it is another name of its first function.
-pub(super) const MARK: &str = "luge:rewind:mark";
+/// The beginning of the name that says that a module's instances can be rewound; behind it stands how many globals it
+/// takes. It is another name of the module's first function.
+const MARK: &str = "luge:rewind:with ";
 
 /// The most mutable globals of a module whose instances are rewound: each is set back by a call into the runtime.
 /// What Rust and C make has one, what Go makes eight.
@@ -26,13 +29,20 @@ const MAX_GLOBALS: usize = 32;
 /// The most exports of such a module.
 const MAX_EXPORTS: u32 = 4_096;
 
-/// The module with the exports by which its instances can be rewound; `None` if they can't be, or it is no module.
+/// The binary with the exports by which its instances can be rewound, where they can be. It must be valid: what stands
+/// behind its exports, say, would come to stand among them.
 ///
 /// # Errors
 /// It has a name that is the server's own.
-pub(super) fn prepare(wasm: &[u8]) -> Result<Option<Vec<u8>>, String> {
+pub(super) fn prepare(wasm: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     let changes = changes(wasm)?;
-    Ok(changes.and_then(|globals| with_exports(wasm, &globals)))
+    let prepared = changes.and_then(|globals| with_exports(wasm, &globals));
+    Ok(prepared.map_or(Cow::Borrowed(wasm), Cow::Owned))
+}
+
+/// How many globals are rewound, as this export of a module says it, if it does.
+pub(super) fn mark(name: &str) -> Option<usize> {
+    name.strip_prefix(MARK)?.parse().ok()
 }
 
 /// Whether an export was added to a module.
@@ -44,21 +54,25 @@ pub(super) fn is_added(name: &str) -> bool {
 fn changes(wasm: &[u8]) -> Result<Option<Vec<u32>>, String> {
     let mut globals = Vec::new();
     let (mut can_be, mut has_memory, mut shows_memory) = (true, false, false);
+    let mut has_functions = false;
     for payload in Parser::new(0).parse_all(wasm) {
         let Ok(payload) = payload else {
             return Ok(None);
         };
         has_memory |= matches!(payload, Payload::MemorySection(_));
+        has_functions |= matches!(payload, Payload::CodeSectionEntry(_));
         if let Payload::ExportSection(section) = &payload {
-            for export in section.clone().into_iter().map_while(Result::ok) {
+            for export in section.clone() {
+                let Ok(export) = export else { return Ok(None) };
                 check_name(export.name)?;
                 shows_memory |= export.name == "memory" && export.kind == ExternalKind::Memory;
             }
         }
         can_be = can_be && allows(&payload, &mut globals);
     }
-    let is_reached = !has_memory || shows_memory;
-    Ok((can_be && is_reached && globals.len() <= MAX_GLOBALS).then_some(globals))
+    can_be &= has_functions && globals.len() <= MAX_GLOBALS;
+    can_be &= shows_memory || !has_memory;
+    Ok(can_be.then_some(globals))
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -164,7 +178,7 @@ fn longer(content: &[u8], globals: &[u32]) -> Option<Vec<u8>> {
         made.push(kind);
         write_leb(&mut made, index);
     };
-    add(MARK, FUNCTION, 0);
+    add(&format!("{MARK}{}", globals.len()), FUNCTION, 0);
     for index in globals {
         add(
             &format!("{NAMES}{index}"),
@@ -195,7 +209,15 @@ mod tests {
             r#"(module (memory (export "memory") 1) {parts}
             (func $one) (func (export "run") (result i32) {body} (i32.const 0)))"#
         );
-        prepare(&wat::parse_str(text).unwrap()).unwrap()
+        added(&wat::parse_str(text).unwrap())
+    }
+
+    /// What is made of a binary, unless it is left as it is.
+    fn added(wasm: &[u8]) -> Option<Vec<u8>> {
+        match prepare(wasm).unwrap() {
+            Cow::Owned(prepared) => Some(prepared),
+            Cow::Borrowed(_) => None,
+        }
     }
 
     fn exports(wasm: &[u8]) -> Vec<(String, ExternalKind, u32)> {
@@ -214,15 +236,15 @@ mod tests {
     fn mutable_globals_are_exported_behind_what_a_module_exports() {
         let globals = "(global i32 (i32.const 1)) (global (mut v128) (v128.const i64x2 0 0)) (global (mut i64) (i64.const 7))";
         let wasm = prepared(globals, "").unwrap();
-        let added = |name: &str| format!("{NAMES}{name}");
+        let name = |name: &str| format!("{NAMES}{name}");
         assert_eq!(
             exports(&wasm),
             [
                 ("memory".to_owned(), ExternalKind::Memory, 0),
                 ("run".to_owned(), ExternalKind::Func, 1),
-                (added("mark"), ExternalKind::Func, 0),
-                (added("1"), ExternalKind::Global, 1),
-                (added("2"), ExternalKind::Global, 2),
+                (name("with 2"), ExternalKind::Func, 0),
+                (name("1"), ExternalKind::Global, 1),
+                (name("2"), ExternalKind::Global, 2),
             ]
         );
     }
@@ -249,9 +271,12 @@ mod tests {
         assert!(prepared("(global (mut funcref) (ref.null func))", "").is_none());
         assert!(prepared(&"(global (mut i32) (i32.const 0))".repeat(33), "").is_none());
         let hidden = r#"(module (memory 1) (func (export "run") (result i32) (i32.const 0)))"#;
-        assert_eq!(prepare(&wat::parse_str(hidden).unwrap()), Ok(None));
+        assert_eq!(added(&wat::parse_str(hidden).unwrap()), None);
         let large = r#"(module (memory (export "memory") 3) (func (export "run") (result i32) (i32.const 0)))"#;
-        assert_eq!(prepare(&wat::parse_str(large).unwrap()), Ok(None));
+        assert_eq!(added(&wat::parse_str(large).unwrap()), None);
+        // There is no function that could have another name.
+        let data = r#"(module (memory (export "memory") 1))"#;
+        assert_eq!(added(&wat::parse_str(data).unwrap()), None);
     }
 
     #[test]
@@ -264,8 +289,7 @@ mod tests {
             .filter(|path| path.extension().is_some_and(|it| it == "wasm"))
         {
             let wasm = std::fs::read(&path).unwrap();
-            let prepared = prepare(&wasm).unwrap();
-            assert!(prepared.is_some(), "{}", path.display());
+            assert!(added(&wasm).is_some(), "{}", path.display());
             count += 1;
         }
         assert!(count > 0);
@@ -273,10 +297,10 @@ mod tests {
 
     #[test]
     fn a_module_can_not_say_of_itself_that_its_instances_can_be_rewound() {
-        let text = r#"(module (func (export "luge:rewind:mark") (result i32) (i32.const 0)))"#;
+        let text = r#"(module (func (export "luge:rewind:with 0") (result i32) (i32.const 0)))"#;
         assert_eq!(
             prepare(&wat::parse_str(text).unwrap()),
-            Err("it exports `luge:rewind:mark`; names that begin with `luge:rewind:` are the server's own".to_owned())
+            Err("it exports `luge:rewind:with 0`; names that begin with `luge:rewind:` are the server's own".to_owned())
         );
     }
 
@@ -287,9 +311,6 @@ mod tests {
         for cut in 0..wasm.len() {
             assert!(prepare(&wasm[..cut]).is_ok(), "{cut}");
         }
-        assert_eq!(
-            prepare(b"\0asm\x01\0\0\0\x07\xff\xff\xff\xff\x0f"),
-            Ok(None)
-        );
+        assert_eq!(added(b"\0asm\x01\0\0\0\x07\xff\xff\xff\xff\x0f"), None);
     }
 }

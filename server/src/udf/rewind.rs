@@ -8,6 +8,9 @@
 //!   tables, segments it dropped     not at all: a module with an instruction for that was not prepared
 //! ```
 //!
+//! Where code runs to make an instance, such as what computes where data lies, it takes fuel, which one that is rewound would
+//! not take: no image is taken of it, and it is made anew each time.
+//!
 //! What the host's functions know is in the call, and ends with it.
 
 use std::sync::OnceLock;
@@ -15,7 +18,7 @@ use std::sync::OnceLock;
 use wasmtime::{Global, Instance, Memory, ModuleExport, Store, Val};
 
 use super::guest::HostState;
-use super::prepare::{MARK, is_added};
+use super::prepare::{is_added, mark};
 use crate::store::Snapshot;
 
 /// What memory is compared and copied by, in bytes. It divides the pages of Wasm.
@@ -45,17 +48,18 @@ pub(super) struct Globals(Vec<Global>);
 impl Rewind {
     /// For a compiled module, if its instances can be rewound.
     pub(super) fn of(module: &wasmtime::Module) -> Option<Self> {
-        module.get_export_index(MARK)?;
-        let names = module.exports().map(|export| export.name());
-        let globals = names.filter(|name| is_added(name) && *name != MARK);
+        let names = || module.exports().map(|export| export.name());
+        let count = names().find_map(mark)?;
+        let globals = names().filter(|name| is_added(name) && mark(name).is_none());
         let elements = module.resources_required().max_initial_table_size;
-        Some(Self {
+        let rewind = Self {
             globals: globals
                 .filter_map(|name| module.get_export_index(name))
                 .collect(),
             table_elements: usize::try_from(elements.unwrap_or(0)).unwrap_or(usize::MAX),
             first: OnceLock::new(),
-        })
+        };
+        (rewind.globals.len() == count).then_some(rewind)
     }
 
     /// What an instance's tables take, which no call changes.
@@ -63,7 +67,7 @@ impl Rewind {
         self.table_elements
     }
 
-    /// Looks at an instance that was just made.
+    /// Looks at an instance that was just made, and of whose code nothing has run.
     pub(super) fn look<S: Snapshot>(
         &self,
         store: &mut Store<HostState<S>>,
@@ -119,7 +123,8 @@ impl Image {
         globals: &Globals,
     ) -> bool {
         let Globals(globals) = globals;
-        if globals.len() != self.globals.len() {
+        let memory_bytes = memory.map_or(0, |memory| memory.data_size(&*store));
+        if globals.len() != self.globals.len() || memory_bytes != self.memory_bytes {
             return false;
         }
         for (global, value) in globals.iter().zip(&self.globals) {
@@ -129,9 +134,6 @@ impl Image {
         }
         let memory = memory.map_or(&mut [][..], |memory| memory.data_mut(&mut *store));
 
-        if memory.len() != self.memory_bytes {
-            return false;
-        }
         for (block, first) in memory.chunks_mut(BLOCK_BYTES).zip(&self.blocks) {
             match first {
                 Some(first) => block.copy_from_slice(first),

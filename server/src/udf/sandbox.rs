@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmtime::{TypedFunc, UpdateDeadline};
+use wasmtime::{PoolConcurrencyLimitError, TypedFunc, UpdateDeadline};
 
 use super::failure::Fallen;
 use super::guest::{HostState, HostStop};
@@ -162,13 +162,22 @@ impl<S: Snapshot> Sandbox<S> {
     }
 
     async fn instantiate(&mut self, module: &Module<S>) -> wasmtime::Result<wasmtime::Instance> {
-        let instance = module.linked().instantiate_async(&mut self.store).await?;
+        let mut made = module.linked().instantiate_async(&mut self.store).await;
+        if let Err(error) = &made
+            && error.is::<PoolConcurrencyLimitError>()
+            && module.idle().give_way()
+        {
+            made = module.linked().instantiate_async(&mut self.store).await;
+        }
+        let instance = made?;
+        module.idle().add_made();
         if let Some(index) = module.memory() {
             let memory = instance.get_module_export(&mut self.store, index);
             self.store.data_mut().memory = memory.and_then(wasmtime::Extern::into_memory);
         }
         self.instance = Some(instance);
-        if let Some(rewind) = module.rewind() {
+        let is_untouched = self.store.get_fuel()? == self.limits.fuel;
+        if let Some(rewind) = module.rewind().filter(|_| is_untouched) {
             let memory = self.store.data().memory;
             self.globals = rewind.look(&mut self.store, &instance, memory);
         }

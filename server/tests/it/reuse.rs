@@ -294,6 +294,18 @@ fn no_more_instances_of_all_modules_are_kept_than_their_share_and_a_module_that_
     });
 }
 
+/// Calls were refused while instances of modules that nobody called stood in all slots.
+#[test]
+fn an_instance_that_waits_gives_its_slot_to_a_call() {
+    runtime().block_on(async {
+        let talk = bounded(16).await;
+        let (one, other) = (load(&talk).await, load(&talk).await);
+        assert_eq!(count_in(&talk, &one, 2).await, [1, 1]);
+        assert_eq!(count_in(&talk, &other, 16).await, [1; 16]);
+        assert_eq!(count_in(&talk, &one, 1).await, [1]);
+    });
+}
+
 /// The modules that were called first held all places for kept instances for as long as they were there, called or not.
 #[test]
 fn a_module_that_is_not_called_gives_its_places_to_one_that_is() {

@@ -39,7 +39,7 @@
 //! that fails leaves nothing behind. Unless its module says otherwise it runs in a fresh instance: nothing is left
 //! from the call before, and what a function keeps in statics is gone with the call. In a module that is described
 //! with `isolation = "reuse"` (see [`module!`]) a call finds what earlier ones, of whichever client, left in statics;
-//! it costs a fraction of a fresh one. How long an instance lives is not said, so what is to stay goes into [`kv`] in
+//! it costs less than a fresh one. How long an instance lives is not said, so what is to stay goes into [`kv`] in
 //! either case.
 //!
 //! **Tests.** On any target but wasm32 everything here runs against an in-memory store of its own, so that
@@ -117,7 +117,7 @@ pub use luge_udf_macros::hook;
 /// All are optional; the release is the package's version without it. At most once in a module.
 ///
 /// `isolation = "reuse"` has instances kept between calls, with what is in their statics, which other clients' calls
-/// may then find; a call in one costs a fraction of one in a fresh instance.
+/// may then find; a call in one costs less than one in a fresh instance.
 ///
 /// `read` and `write` ask for the keys that the module's functions use, by prefixes: texts, or bytes as `b"\xff"`.
 /// With one of them nothing else may be read or written, and an access outside of them ends the call with

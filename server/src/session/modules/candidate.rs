@@ -222,9 +222,13 @@ async fn ask_one<S: Store, R: Runtime<S::Snapshot>>(
         isolation: Isolation::Fresh,
         is_alone: false,
     };
-    let mut none = None;
-    let called = core.runtime.call(module, &mut none, call, budget);
+    let mut instance = None;
+    let called = core.runtime.call(module, &mut instance, call, budget);
     let ended = called.await;
+    // It would wait for calls that a module may never have.
+    if let Some(instance) = instance {
+        core.runtime.retire(instance);
+    }
     match ended.outcome {
         Ok(0) => Ok(ended.call.map(|call| call.output).unwrap_or_default()),
         Ok(code) => Err(format!(
