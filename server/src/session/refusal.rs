@@ -35,8 +35,7 @@ pub(super) fn store(error: &StoreError) -> ErrorReply {
 
 /// A request whose deadline has passed.
 pub(super) fn late() -> ErrorReply {
-    let message =
-        "the request's deadline passed before it was done (`deadline_ms` of its push or call)";
+    let message = "the request's deadline passed before it was done (`deadline_ms` of the request)";
     ErrorReply::new(ErrorCode::DeadlineExceeded, message)
 }
 
