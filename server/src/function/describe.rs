@@ -412,7 +412,7 @@ fn warn(description: &mut Description, exports: &Exports) {
     {
         let (bytes, ready) = (bytes >> 10, ready_bytes >> 10);
         description.warnings.push(format!(
-            "a fresh instance begins with {bytes} KiB of memory, of which {ready} KiB are kept ready: the rest is made anew at each call, and a small one takes several times as long; link it with a smaller stack (`-zstack-size=32768`), or push it with `isolation` `reuse`"
+            "a fresh instance begins with {bytes} KiB of memory; with up to {ready} KiB it would be set back behind a call, and so it is made anew for each, which takes a small one many times as long; link it with a smaller stack (`-zstack-size=32768`), or push it with `isolation` `reuse`"
         ));
     }
 }

@@ -203,7 +203,7 @@ pub struct Exports {
     pub others: Vec<(String, String)>,
     /// Whether it imports what only hooks may use: `request_…` and `response_…`.
     pub has_hook_imports: bool,
-    /// The memory that an instance begins with, where it is more than is kept ready for fresh ones.
+    /// The memory that an instance begins with, where it is more than is set back.
     pub large_memory: Option<LargeMemory>,
 }
 
@@ -212,7 +212,7 @@ pub struct Exports {
 pub struct LargeMemory {
     /// What an instance begins with.
     pub bytes: u64,
-    /// What is kept ready of it.
+    /// The most that is.
     pub ready_bytes: u64,
 }
 

@@ -872,7 +872,7 @@ fn a_module_whose_fresh_instances_are_slow_to_make_is_pushed_with_a_warning() {
         };
         assert_eq!(warnings(module(2)).await, Vec::<String>::new());
         assert_eq!(warnings(module(17)).await, [
-            "a fresh instance begins with 1088 KiB of memory, of which 128 KiB are kept ready: the rest is made anew at each call, and a small one takes several times as long; link it with a smaller stack (`-zstack-size=32768`), or push it with `isolation` `reuse`",
+            "a fresh instance begins with 1088 KiB of memory; with up to 128 KiB it would be set back behind a call, and so it is made anew for each, which takes a small one many times as long; link it with a smaller stack (`-zstack-size=32768`), or push it with `isolation` `reuse`",
         ]);
         let kept = Push { isolation: Some(Isolation::Reuse), ..module(17) };
         assert_eq!(warnings(kept).await, Vec::<String>::new());
