@@ -2,7 +2,7 @@
 
 use super::call::{Call, Stop};
 use crate::store::{PageLimit, Snapshot};
-use crate::transaction::{Row, Scan, ScanOrder};
+use crate::transaction::{Scan, ScanOrder};
 
 /// The most scans that one call may have open, so that a guest can't hold memory through them.
 const MAX_OPEN_SCANS: usize = 16;
@@ -20,11 +20,13 @@ pub(super) struct OpenScan {
     left: u64,
 }
 
-/// What one step of a scan came upon.
+/// How one step of a scan ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanStep {
-    /// Rows; none where the step only passed over expired and deleted keys.
-    Rows(Vec<Row>),
-    /// Nothing more.
+    /// So many rows were taken; none where it only passed over expired and deleted keys, or where the next row was
+    /// refused.
+    Taken(u64),
+    /// There was nothing more.
     End,
 }
 
@@ -77,51 +79,54 @@ impl<S: Snapshot> Call<S> {
         Ok(u32::try_from(free).unwrap_or(u32::MAX))
     }
 
-    /// One step of a scan: rows that may fit into `cap` bytes, or where there are none, whether the
-    /// scan is at its end. The caller says afterwards with [`Call::kv_scan_taken`] how many rows it
-    /// has taken.
-    pub async fn kv_scan_step(&mut self, handle: u32, cap: usize) -> Result<ScanStep, Stop> {
-        let open = self.open_scan(handle)?;
-        let (mut scan, left) = (open.scan.clone(), open.left);
-        if left == 0 || scan.is_done() {
+    /// One step of a scan: `take` gets rows, as key and value, until it refuses one, which comes first in the next
+    /// step. Rows of about `cap` bytes are looked for.
+    pub async fn kv_scan_step(
+        &mut self,
+        handle: u32,
+        cap: usize,
+        mut take: impl FnMut(&[u8], &[u8]) -> bool + Send,
+    ) -> Result<ScanStep, Stop> {
+        let place = self.open_scan(handle)?;
+        let Some(mut open) = place.take_if(|open| open.left > 0 && !open.scan.is_done()) else {
             return Ok(ScanStep::End);
-        }
-        let rows = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(SCAN_PAGE_ROWS);
+        };
+        let rows = usize::try_from(open.left).unwrap_or(usize::MAX);
         let limit = PageLimit {
-            rows,
+            rows: rows.min(SCAN_PAGE_ROWS),
             bytes: cap.min(SCAN_PAGE_BYTES),
         };
-        let rows = self.transaction()?.scan(&mut scan, limit).await?;
-        if rows.is_empty() {
-            self.open_scan(handle)?.scan = scan;
+        let mut taken = 0;
+        let counting = |key: &[u8], value: &[u8]| {
+            let is_taken = take(key, value);
+            taken += u64::from(is_taken);
+            is_taken
+        };
+        // Where it fails the call is at its end, and its scans with it.
+        let transaction = self.transaction()?;
+        transaction.visit(&mut open.scan, limit, counting).await?;
+        open.left = open.left.saturating_sub(taken);
+        if let Some(place) = self.place_of_scan(handle) {
+            *place = Some(open);
         }
-        Ok(ScanStep::Rows(rows))
-    }
-
-    /// Moves a scan behind the rows that were taken, `last` being the last of `count`.
-    pub fn kv_scan_taken(&mut self, handle: u32, last: &[u8], count: usize) -> Result<(), Stop> {
-        let open = self.open_scan(handle)?;
-        open.scan.skip_to(last);
-        open.left = open.left.saturating_sub(count as u64);
-        Ok(())
+        Ok(ScanStep::Taken(taken))
     }
 
     /// Closes a scan.
     pub fn kv_scan_close(&mut self, handle: u32) -> Result<(), Stop> {
-        self.open_scan(handle)?;
-        if let Some(slot) = self.scans.get_mut(handle as usize) {
-            *slot = None;
-        }
+        *self.open_scan(handle)? = None;
         Ok(())
     }
 
-    fn open_scan(&mut self, handle: u32) -> Result<&mut OpenScan, Stop> {
+    /// The place of a scan that is open.
+    fn open_scan(&mut self, handle: u32) -> Result<&mut Option<OpenScan>, Stop> {
         self.check_running()?;
-        self.scans
-            .get_mut(handle as usize)
-            .and_then(Option::as_mut)
-            .ok_or_else(|| Stop::trap(format!("{handle} is no open scan")))
+        let place = self.place_of_scan(handle);
+        let place = place.filter(|place| place.is_some());
+        place.ok_or_else(|| Stop::trap(format!("{handle} is no open scan")))
+    }
+
+    fn place_of_scan(&mut self, handle: u32) -> Option<&mut Option<OpenScan>> {
+        self.scans.get_mut(handle as usize)
     }
 }

@@ -195,6 +195,36 @@ pub struct Page {
     pub reached: Option<Bytes>,
 }
 
+/// A row where it lies; see [`Snapshot::visit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowGlimpse<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// When it ceases to be; 0 for never.
+    pub expires_ms: Millis,
+}
+
+impl<'a> RowGlimpse<'a> {
+    fn of(key: &'a [u8], entry: &'a Entry) -> Self {
+        Self {
+            key,
+            value: &entry.value,
+            expires_ms: entry.expires_ms,
+        }
+    }
+}
+
+/// How far a visit of rows came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visited {
+    /// Before a row that was refused.
+    Refused,
+    /// To where it speaks for what there is; as of [`Page::reached`].
+    Through(Option<Bytes>),
+}
+
 /// Why a store can't do what it is asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -272,6 +302,25 @@ pub trait Snapshot: Send + Sync + 'static {
         keys_only: bool,
         limit: PageLimit,
     ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// As [`Snapshot::scan`], for who takes what it needs of each row where it lies. Ends before the first row
+    /// that `take` refuses.
+    ///
+    /// # Errors
+    /// As of [`Snapshot::scan`]. What was taken of rows before is of no worth then.
+    fn visit(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        keys_only: bool,
+        limit: PageLimit,
+        mut take: impl FnMut(RowGlimpse<'_>) -> bool + Send,
+    ) -> impl Future<Output = Result<Visited, StoreError>> + Send {
+        async move {
+            let page = self.scan(range, is_reverse, keys_only, limit).await?;
+            Ok(page.visit(&mut take))
+        }
+    }
 }
 
 /// A store in numbers, of about one moment. Those that count begin when it is opened.
@@ -434,6 +483,17 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The disk failed.
     fn close(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+impl Page {
+    /// Shows its rows, until one is refused.
+    fn visit(self, take: &mut impl FnMut(RowGlimpse<'_>) -> bool) -> Visited {
+        let mut rows = self.rows.iter();
+        match rows.all(|(key, entry)| take(RowGlimpse::of(key, entry))) {
+            true => Visited::Through(self.reached),
+            false => Visited::Refused,
+        }
+    }
 }
 
 impl Write {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Keyspace, Live, Transaction, TransactionError, is_live, own, remaining};
 use crate::bugs::{Bug, is_seeded};
-use crate::store::{Entry, KeyRange, PageLimit, Snapshot, successor};
+use crate::store::{Entry, KeyRange, Millis, PageLimit, Snapshot, Visited, successor};
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,14 +129,8 @@ impl<S: Snapshot> Transaction<S> {
                 scan.advance(&last);
             }
             _ => {
-                let last = rows.last().filter(|_| is_seeded(Bug::RangeToLastRow));
-                let found = last.map(|(last, _)| part_to(scan, last));
-                cut_off(&mut scan.rest, &covered, scan.order);
-                scan.passed = page.reached;
-                match is_seeded(Bug::RangeToLastRow) {
-                    true => self.reads.ranges.extend(found),
-                    false => self.reads.ranges.push(covered),
-                }
+                let last = rows.last().map(|(last, _)| last.clone());
+                self.cover(scan, page.reached, last);
             }
         }
         join_ranges(&mut self.reads.ranges);
@@ -144,6 +138,106 @@ impl<S: Snapshot> Transaction<S> {
             .into_iter()
             .map(|(key, live)| (Keyspace::stripped(key), live))
             .collect())
+    }
+
+    /// Shows the next rows of a scan, as key and value where they lie, until `take` refuses one, which comes next then.
+    /// Keys alone have empty values. As of [`Transaction::scan`], no rows do not mean the end.
+    ///
+    /// # Errors
+    /// The store failed. What was taken of rows before is of no worth then.
+    pub async fn visit(
+        &mut self,
+        scan: &mut Scan,
+        limit: PageLimit,
+        mut take: impl FnMut(&[u8], &[u8]) -> bool + Send,
+    ) -> Result<(), TransactionError> {
+        if scan.is_done() {
+            return Ok(());
+        }
+        if self.has_written_in(&scan.rest) {
+            return self.visit_merged(scan, limit, take).await;
+        }
+        self.check_reads()?;
+        let now_ms = self.now_ms();
+        let is_reverse = scan.order == ScanOrder::Descending;
+        let (mut last, mut refused) = (Vec::new(), Vec::new());
+        let mut live_until_ms = Millis::MAX;
+        let visited = self
+            .snapshot
+            .visit(&scan.rest, is_reverse, scan.keys_only, limit, |row| {
+                if !is_live(row.expires_ms, now_ms) {
+                    return true;
+                }
+                if row.expires_ms != 0 {
+                    live_until_ms = live_until_ms.min(row.expires_ms);
+                }
+                let key = row.key.get(1..).unwrap_or_default();
+                let value = if scan.keys_only { &[][..] } else { row.value };
+                let is_taken = take(key, value);
+                let place = if is_taken { &mut last } else { &mut refused };
+                place.clear();
+                place.extend_from_slice(row.key);
+                is_taken
+            });
+        let visited = visited.await?;
+        if live_until_ms != Millis::MAX {
+            self.record_expiry(live_until_ms);
+        }
+        let last = (!last.is_empty()).then(|| Bytes::from(last));
+        match (visited, last) {
+            (Visited::Refused, Some(last)) => {
+                self.reads.ranges.push(part_to(scan, &last));
+                scan.advance(&last);
+            }
+            // What was refused is known all the same: at least how large it is.
+            (Visited::Refused, None) => {
+                self.reads.ranges.push(part_to(scan, &refused.into()));
+            }
+            (Visited::Through(reached), last) => self.cover(scan, reached, last),
+        }
+        join_ranges(&mut self.reads.ranges);
+        Ok(())
+    }
+
+    /// Takes all up to `reached` as given out and read, `last` being the last row among it.
+    fn cover(&mut self, scan: &mut Scan, reached: Option<Bytes>, last: Option<Bytes>) {
+        let covered = match &reached {
+            Some(reached) => part_to(scan, reached),
+            None => scan.rest.clone(),
+        };
+        let found = last.filter(|_| is_seeded(Bug::RangeToLastRow));
+        let found = found.map(|last| part_to(scan, &last));
+        cut_off(&mut scan.rest, &covered, scan.order);
+        scan.passed = reached;
+        match is_seeded(Bug::RangeToLastRow) {
+            true => self.reads.ranges.extend(found),
+            false => self.reads.ranges.push(covered),
+        }
+    }
+
+    /// The same where own writes may be among the rows.
+    async fn visit_merged(
+        &mut self,
+        scan: &mut Scan,
+        limit: PageLimit,
+        mut take: impl FnMut(&[u8], &[u8]) -> bool + Send,
+    ) -> Result<(), TransactionError> {
+        let mut ahead = scan.clone();
+        let rows = self.scan(&mut ahead, limit).await?;
+        let taken = rows.iter().take_while(|(key, live)| take(key, &live.value));
+        let taken = taken.count();
+        if taken == rows.len() {
+            *scan = ahead;
+        } else if let Some((last, _)) = taken.checked_sub(1).and_then(|at| rows.get(at)) {
+            scan.skip_to(last);
+        }
+        Ok(())
+    }
+
+    fn has_written_in(&self, range: &KeyRange) -> bool {
+        let bounds = (Bound::Included(&range.start), Bound::Excluded(&range.end));
+        let mut written = self.writes.range::<Bytes, _>(bounds);
+        written.next().is_some() && !is_seeded(Bug::ScanWithoutOwnWrites)
     }
 
     /// The snapshot's rows and own writes within `covered`, in the scan's order; `None` is deleted.
@@ -229,15 +323,17 @@ fn cut_off(rest: &mut KeyRange, covered: &KeyRange, order: ScanOrder) {
     }
 }
 
-/// Joins the last range to the one before where they touch, as the pages of one scan do.
+/// Joins the last range to the one before where they touch or overlap, as the pages of one scan do.
 fn join_ranges(ranges: &mut Vec<KeyRange>) {
     while let [.., before, last] = ranges.as_mut_slice() {
-        if before.end == last.start {
-            before.end = last.end.clone();
-        } else if last.end == before.start {
-            before.start = last.start.clone();
-        } else {
+        if before.end < last.start || last.end < before.start {
             return;
+        }
+        if last.start < before.start {
+            before.start = last.start.clone();
+        }
+        if last.end > before.end {
+            before.end = last.end.clone();
         }
         ranges.pop();
     }

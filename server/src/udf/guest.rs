@@ -137,13 +137,8 @@ impl<S: Snapshot> Guest<'_, S> {
         self.slice_and_call(ptr, len).map(|(slice, _)| slice)
     }
 
-    /// `ptr[..len]`, to be filled.
-    pub(super) fn slice_mut(
-        &mut self,
-        ptr: u32,
-        len: u32,
-    ) -> Result<(&mut [u8], &mut Call<S>), Stop> {
-        self.pay_copy(len as usize);
+    /// `ptr[..len]`, to be filled and paid by as much as is.
+    pub(super) fn place(&mut self, ptr: u32, len: u32) -> Result<(&mut [u8], &mut Call<S>), Stop> {
         let range = range(self.memory, ptr, len)?;
         let slice = self.memory.get_mut(range).unwrap_or_default();
         Ok((slice, self.call))
@@ -170,7 +165,8 @@ impl<S: Snapshot> Guest<'_, S> {
     /// Writes `bytes` at `ptr`.
     pub(super) fn write(&mut self, ptr: u32, bytes: &[u8]) -> Result<(), Stop> {
         let len = u32::try_from(bytes.len()).map_err(|_| Stop::trap("4 GiB at once"))?;
-        self.slice_mut(ptr, len)?.0.copy_from_slice(bytes);
+        self.pay_copy(bytes.len());
+        self.place(ptr, len)?.0.copy_from_slice(bytes);
         Ok(())
     }
 
@@ -201,7 +197,8 @@ impl<S: Snapshot> Guest<'_, S> {
         self.fuel = self.fuel.saturating_add(fuel);
     }
 
-    fn pay_copy(&mut self, bytes: usize) {
+    /// The price of a copy.
+    pub(super) fn pay_copy(&mut self, bytes: usize) {
         self.pay(bytes as u64 / price::BYTES_PER_UNIT);
     }
 }

@@ -10,7 +10,7 @@ use super::guest::{Guest, HostState, enter, in_place};
 use super::{price, wasi};
 use crate::function::{ScanStep, Stop, time_to_live};
 use crate::store::Snapshot;
-use crate::transaction::{Live, Row};
+use crate::transaction::Live;
 
 /// The name of the import module; the ABI's version is in it.
 pub(super) const MODULE: &str = "luge_v1";
@@ -128,58 +128,39 @@ fn scan_next<S: Snapshot>(
     buf: u32,
     cap: u32,
 ) -> Result<i64, Stop> {
-    guest.check_range(buf, cap)?;
     loop {
         guest.meter.check()?;
         guest.pay(price::SCAN_STEP);
-        let rows = match in_place(guest.call.kv_scan_step(handle, cap as usize))? {
-            ScanStep::End => return Ok(0),
-            ScanStep::Rows(rows) => rows,
+        let (mut place, call) = guest.place(buf, cap)?;
+        let mut needed = None;
+        let take = |key: &[u8], value: &[u8]| {
+            let bytes = 8 + key.len() + value.len();
+            if bytes > place.len() {
+                needed = Some(bytes);
+                return false;
+            }
+            place.put_u32_le(length(key));
+            place.put_u32_le(length(value));
+            place.put_slice(key);
+            place.put_slice(value);
+            true
         };
-        let Some((key, live)) = rows.first() else {
-            continue;
-        };
-        let needed = entry_bytes(key, &live.value);
-        if needed > cap as usize {
-            return Ok(-i64::try_from(needed).unwrap_or(i64::MAX));
+        let step = in_place(call.kv_scan_step(handle, cap as usize, take))?;
+        let left = place.len();
+        match (step, needed) {
+            (ScanStep::End, _) => return Ok(0),
+            (ScanStep::Taken(0), Some(needed)) => {
+                return Ok(-i64::try_from(needed).unwrap_or(i64::MAX));
+            }
+            (ScanStep::Taken(0), None) => {}
+            (ScanStep::Taken(count), _) => {
+                let bytes = cap as usize - left;
+                guest.pay(price::SCAN_ENTRY.saturating_mul(count));
+                guest.pay_copy(bytes);
+                return Ok(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
         }
-        return give_out(guest, handle, buf, cap, &rows);
     }
-}
-
-fn give_out<S: Snapshot>(
-    guest: &mut Guest<'_, S>,
-    handle: u32,
-    buf: u32,
-    cap: u32,
-    rows: &[Row],
-) -> Result<i64, Stop> {
-    let mut bytes = 0;
-    let fits = |(key, live): &&Row| {
-        bytes += entry_bytes(key, &live.value);
-        bytes <= cap as usize
-    };
-    let taken = rows.iter().take_while(fits).count();
-    let rows = rows.get(..taken).unwrap_or_default();
-    if let Some((last, _)) = rows.last() {
-        guest.call.kv_scan_taken(handle, last, taken)?;
-    }
-    guest.pay(price::SCAN_ENTRY.saturating_mul(taken as u64));
-    let lengths = rows.iter().map(|(key, live)| entry_bytes(key, &live.value));
-    let bytes = u32::try_from(lengths.sum::<usize>()).unwrap_or(u32::MAX);
-    let (mut place, _) = guest.slice_mut(buf, bytes)?;
-    for (key, live) in rows {
-        // The place is as long as all of them.
-        place.put_u32_le(length(key));
-        place.put_u32_le(length(&live.value));
-        place.put_slice(key);
-        place.put_slice(&live.value);
-    }
-    Ok(i64::from(bytes))
-}
-
-fn entry_bytes(key: &[u8], value: &[u8]) -> usize {
-    8 + key.len() + value.len()
 }
 
 fn length(bytes: &[u8]) -> u32 {

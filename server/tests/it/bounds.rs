@@ -172,7 +172,7 @@ fn the_bounds_of_a_scan_are_kept_no_longer_than_a_key() {
         let handle = call
             .kv_scan(&vec![b'a'; 1 << 20], &vec![b'b'; 1 << 20], 0, 0)
             .unwrap();
-        call.kv_scan_step(handle, 100).await.unwrap();
+        call.kv_scan_step(handle, 100, |_, _| true).await.unwrap();
         let (_, commit) = call.transaction.take().unwrap().into_commit(true);
         let range = &commit.reads.ranges[0];
         assert!(range.start.len() + range.end.len() < 3000);

@@ -118,6 +118,43 @@ on_both_stores!(phantom_of_an_absent_key, |store, _clock| {
     assert!(!commit(store, two).await);
 });
 
+// A guest whose buffer is too small for the next entry is told how large it is.
+on_both_stores!(a_row_that_was_refused_was_read, |store, _clock| {
+    put(store, "a1", "1").await;
+    let mut reader = begin(store).await;
+    let mut all = Scan::new(b"a", b"b", ScanOrder::Ascending, false);
+    reader
+        .visit(&mut all, PAGE, |_, value| value.len() > 1)
+        .await
+        .unwrap();
+    assert!(!all.is_done());
+    set::<S>(&mut reader, "x", "read").await;
+    put(store, "a1", "2").await;
+    assert!(!commit(store, reader).await);
+});
+
+on_both_stores!(
+    a_visit_conflicts_only_up_to_the_last_row_that_it_took,
+    |store, _clock| {
+        for key in ["a1", "a2", "a3"] {
+            put(store, key, key).await;
+        }
+        for (changed, commits) in [("a11", false), ("a2", true)] {
+            let mut reader = begin(store).await;
+            let mut all = Scan::new(b"a", b"b", ScanOrder::Ascending, false);
+            let take = |key: &[u8], _: &[u8]| key == b"a1";
+            reader.visit(&mut all, PAGE, take).await.unwrap();
+            // Again from there, refused again: known now.
+            if !commits {
+                reader.visit(&mut all, PAGE, take).await.unwrap();
+            }
+            set::<S>(&mut reader, "x", "read").await;
+            put(store, changed, "changed").await;
+            assert_eq!(commit(store, reader).await, commits, "{changed}");
+        }
+    }
+);
+
 on_both_stores!(
     a_scan_that_stopped_early_conflicts_only_where_it_looked,
     |store, _clock| {

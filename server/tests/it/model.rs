@@ -107,6 +107,33 @@ async fn read_all<S: Store>(
                 .map(|(key, live)| (key.to_vec(), live.value.to_vec())),
         );
     }
+    let scan = Scan::new(start, end, order, false);
+    assert_eq!(visit_all::<S>(transaction, scan, rows).await, found);
+    found
+}
+
+/// The same rows where they lie, so many at once.
+async fn visit_all<S: Store>(
+    transaction: &mut Open<S>,
+    mut scan: Scan,
+    rows: usize,
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let limit = PageLimit {
+        rows: rows + 1,
+        bytes: 10_000,
+    };
+    let mut found = Vec::new();
+    while !scan.is_done() {
+        let most = found.len() + rows;
+        let take = |key: &[u8], value: &[u8]| {
+            let is_taken = found.len() < most;
+            if is_taken {
+                found.push((key.to_vec(), value.to_vec()));
+            }
+            is_taken
+        };
+        transaction.visit(&mut scan, limit, take).await.unwrap();
+    }
     found
 }
 

@@ -44,13 +44,14 @@ use bytes::Bytes;
 
 use self::commit::Attempted;
 use self::disk::Disk;
-use self::index::Index;
+use self::index::{Index, Search};
 use self::shared::{Shared, Threads};
 use self::snapshots::Begun;
 use self::versions::Known;
 use super::{
     Clock, Commit, CommitOutcome, Decision, Entry, Evaluated, Glimpse, KeyRange, Millis, Page,
-    PageLimit, Peeked, ReadPoint, Sequence, Snapshot, Store, StoreError, StoreFigures, Target,
+    PageLimit, Peeked, ReadPoint, RowGlimpse, Sequence, Snapshot, Store, StoreError, StoreFigures,
+    Target, Visited,
 };
 use crate::bugs::{Bug, is_seeded};
 
@@ -503,11 +504,35 @@ impl Snapshot for EmbeddedSnapshot {
         if range.is_empty() {
             return Ok(Page::default());
         }
-        let page = self
-            .shared
-            .page(range, is_reverse, keys_only, limit, self.shown());
+        let search = Search {
+            is_reverse,
+            keys_only,
+            limit,
+        };
+        let page = self.shared.page(range, search, self.shown());
         self.shared.snapshots.check(self.begun.sequence)?;
         page
+    }
+
+    async fn visit(
+        &self,
+        range: &KeyRange,
+        is_reverse: bool,
+        keys_only: bool,
+        limit: PageLimit,
+        mut take: impl FnMut(RowGlimpse<'_>) -> bool + Send,
+    ) -> Result<Visited, StoreError> {
+        if range.is_empty() {
+            return Ok(Visited::Through(None));
+        }
+        let search = Search {
+            is_reverse,
+            keys_only,
+            limit,
+        };
+        let visited = self.shared.visit(range, search, self.shown(), &mut take);
+        self.shared.snapshots.check(self.begun.sequence)?;
+        visited
     }
 }
 

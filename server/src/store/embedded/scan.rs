@@ -2,10 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::index::IndexPage;
+use super::index::{IndexPage, Search};
 use super::shared::Shared;
 use super::versions::Known;
-use crate::store::{Entry, KeyRange, Page, PageLimit, Sequence, StoreError, successor};
+use crate::store::{
+    Entry, KeyRange, Page, PageLimit, RowGlimpse, Sequence, StoreError, Visited, successor,
+};
 
 impl Shared {
     /// Rows that a snapshot sees. Memory is looked at before the index, for the reason that the head of
@@ -13,49 +15,63 @@ impl Shared {
     pub(super) fn page(
         &self,
         range: &KeyRange,
-        is_reverse: bool,
-        keys_only: bool,
-        limit: PageLimit,
+        search: Search,
         snapshot: Sequence,
     ) -> Result<Page, StoreError> {
-        let looked_at = self.look_at_memory(range, is_reverse, limit, snapshot);
-        let LookedAt { known, end } = looked_at;
-        let is_all = end.is_none();
-        let mut range = range.clone();
-        if let Some(last) = end {
-            // The page speaks for what both have been asked for.
-            if is_reverse {
-                range.start = last;
-            } else {
-                range.end = successor(&last);
-            }
+        let looked_at = self.look_at_memory(range, search, snapshot);
+        self.join(range, search, looked_at)
+    }
+
+    /// Shows the same rows where they lie, until one is refused. Mostly memory has nothing that the index has not.
+    pub(super) fn visit(
+        &self,
+        range: &KeyRange,
+        search: Search,
+        snapshot: Sequence,
+        take: &mut impl FnMut(RowGlimpse<'_>) -> bool,
+    ) -> Result<Visited, StoreError> {
+        let looked_at = self.look_at_memory(range, search, snapshot);
+        if !looked_at.known.is_empty() {
+            let page = self.join(range, search, looked_at)?;
+            return Ok(page.visit(take));
         }
-        let found = self.trusting(self.index.page(&range, is_reverse, keys_only, limit))?;
+        let range = looked_at.narrowed(range, search);
+        let visited = self.trusting(self.index.visit(&range, search, take))?;
+        Ok(match visited {
+            Visited::Through(last) => Visited::Through(looked_at.reached(range, search, last)),
+            Visited::Refused => Visited::Refused,
+        })
+    }
+
+    /// Joins what memory knows with what the index has.
+    fn join(
+        &self,
+        range: &KeyRange,
+        search: Search,
+        looked_at: LookedAt,
+    ) -> Result<Page, StoreError> {
+        let range = looked_at.narrowed(range, search);
+        let found = self.trusting(self.index.page(&range, search))?;
         let IndexPage {
             rows,
             faults,
             is_exhausted,
         } = found;
-        let reached = match rows.last() {
-            Some((last, _)) if !is_exhausted => Some(last.clone()),
-            _ if is_all => None,
-            _ if is_reverse => Some(range.start),
-            _ => known_end(&range),
-        };
-        let rows = merge(rows, faults, known, reached.as_ref(), is_reverse)?;
+        let last = rows.last().filter(|_| !is_exhausted);
+        let last = last.map(|(last, _)| last.clone());
+        let reached = looked_at.reached(range, search, last);
+        let known = looked_at.known;
+        let rows = merge(rows, faults, known, reached.as_ref(), search.is_reverse)?;
         let mut page = Page { rows, reached };
-        cut(&mut page, limit);
+        cut(&mut page, search.limit);
         Ok(page)
     }
 
     /// Looks at what memory alone may have, until there is enough for a page.
-    fn look_at_memory(
-        &self,
-        range: &KeyRange,
-        is_reverse: bool,
-        limit: PageLimit,
-        snapshot: Sequence,
-    ) -> LookedAt {
+    fn look_at_memory(&self, range: &KeyRange, search: Search, snapshot: Sequence) -> LookedAt {
+        let Search {
+            is_reverse, limit, ..
+        } = search;
         // To ask for more keys than a page has room for would be most of the work. With rows that are
         // shorter the page has fewer of them.
         const ROW_BYTES: usize = 48;
@@ -88,6 +104,30 @@ struct LookedAt {
     known: Vec<(Bytes, Option<Entry>)>,
     /// The last key that was looked at, where there may be more behind it.
     end: Option<Bytes>,
+}
+
+impl LookedAt {
+    /// The part of the range that was looked at: a page speaks for what both have been asked for.
+    fn narrowed(&self, range: &KeyRange, search: Search) -> KeyRange {
+        let mut range = range.clone();
+        match &self.end {
+            Some(last) if search.is_reverse => range.start = last.clone(),
+            Some(last) => range.end = successor(last),
+            None => {}
+        }
+        range
+    }
+
+    /// The last key that a page speaks for, where the index was asked for the narrowed range, and where it has not come
+    /// to its end, for what it told up to `last`.
+    fn reached(&self, range: KeyRange, search: Search, last: Option<Bytes>) -> Option<Bytes> {
+        match last {
+            Some(last) => Some(last),
+            None if self.end.is_none() => None,
+            None if search.is_reverse => Some(range.start),
+            None => known_end(&range),
+        }
+    }
 }
 
 /// Lets go of rows beyond the limit: the index has kept to it, and memory may have added to it.

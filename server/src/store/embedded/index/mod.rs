@@ -32,7 +32,7 @@ use self::stretches::Stretches;
 use super::versions::Version;
 use crate::store::{Entry, Millis, Sequence, StoreError, value};
 
-pub(super) use self::page::IndexPage;
+pub(super) use self::page::{IndexPage, Search};
 
 const ENTRY: u8 = b'e';
 const CHUNK: u8 = b'c';

@@ -1,5 +1,6 @@
 //! Pages of a scan.
 
+use std::borrow::Cow;
 use std::ops::Bound;
 
 use bytes::{Bytes, BytesMut};
@@ -8,7 +9,9 @@ use sled::IVec;
 use super::record::{Value, decode};
 use super::stretches::{Found, Gap, Stretch};
 use super::{Index, entry_key, guarded, storage};
-use crate::store::{Entry, KeyRange, Millis, PageLimit, Sequence, StoreError, successor};
+use crate::store::{
+    Entry, KeyRange, Millis, PageLimit, RowGlimpse, Sequence, StoreError, Visited, successor,
+};
 
 /// Rows that a scan finds before it copies them: the processor waits for the memory of all of them at
 /// once then, which is most of what a scan costs.
@@ -31,10 +34,11 @@ pub(in super::super) struct IndexPage {
 
 /// What a scan looks for.
 #[derive(Clone, Copy)]
-struct Search {
-    is_reverse: bool,
-    keys_only: bool,
-    limit: PageLimit,
+pub(in super::super) struct Search {
+    pub(in super::super) is_reverse: bool,
+    /// Then there are no values.
+    pub(in super::super) keys_only: bool,
+    pub(in super::super) limit: PageLimit,
 }
 
 /// Which values are copied beside their keys.
@@ -46,13 +50,23 @@ enum Values {
     All,
 }
 
-/// A page that is put together of stretches and of what sled says of the gaps between them.
-struct Gathering {
-    page: IndexPage,
+/// A row: of a stretch, which others look at, too, or of sled's.
+type FoundRow<'a> = Cow<'a, (Bytes, Entry)>;
+
+/// A page that is put together of stretches and of what sled says of the gaps between them, by whoever takes its rows
+/// one after the other, until one is refused.
+struct Gathering<T> {
+    take: T,
+    rows: usize,
     bytes: usize,
     /// What is still to come.
     rest: KeyRange,
     search: Search,
+    /// The row that filled the page.
+    last: Option<Bytes>,
+    is_refused: bool,
+    /// As of a page.
+    faults: Vec<(usize, StoreError)>,
 }
 
 /// Collects rows of sled in one piece of memory: two allocations a row would cost as much as the look-up.
@@ -79,27 +93,71 @@ struct ReadRows {
 }
 
 impl Index {
-    /// Entries from one end of a range. With `keys_only` there are no values.
+    /// Entries from one end of a range.
     pub(in super::super) fn page(
         &self,
         range: &KeyRange,
-        is_reverse: bool,
-        keys_only: bool,
-        limit: PageLimit,
+        search: Search,
     ) -> Result<IndexPage, StoreError> {
-        let search = Search {
-            is_reverse,
-            keys_only,
-            limit,
+        let mut rows = Vec::with_capacity(search.limit.rows.min(STRETCH.rows));
+        let take = |row: FoundRow<'_>| {
+            let mut row = row.into_owned();
+            if search.keys_only {
+                row.1.value = Bytes::new();
+            }
+            rows.push(row);
+            true
         };
-        let mut gathering = Gathering::new(range.clone(), search);
+        let gathered = self.gather(range, search, take)?;
+        let (is_exhausted, faults) = (gathered.rest.is_empty(), gathered.faults);
+        Ok(IndexPage {
+            rows,
+            faults,
+            is_exhausted,
+        })
+    }
+
+    /// Shows the entries of such a page where they lie, until one is refused. Where it does not come to the end of the
+    /// range, it tells the last one.
+    pub(in super::super) fn visit(
+        &self,
+        range: &KeyRange,
+        search: Search,
+        take: &mut impl FnMut(RowGlimpse<'_>) -> bool,
+    ) -> Result<Visited, StoreError> {
+        let take = |row: FoundRow<'_>| {
+            let (key, entry) = &*row;
+            let mut glimpse = RowGlimpse::of(key, entry);
+            if search.keys_only {
+                glimpse.value = &[];
+            }
+            take(glimpse)
+        };
+        let gathered = self.gather(range, search, take)?;
+        // Nobody overrules them here.
+        if let Some((_, fault)) = gathered.faults.into_iter().next() {
+            return Err(fault);
+        }
+        Ok(match gathered.is_refused {
+            true => Visited::Refused,
+            false => Visited::Through(gathered.last.filter(|_| !gathered.rest.is_empty())),
+        })
+    }
+
+    fn gather<T: FnMut(FoundRow<'_>) -> bool>(
+        &self,
+        range: &KeyRange,
+        search: Search,
+        take: T,
+    ) -> Result<Gathering<T>, StoreError> {
+        let mut gathering = Gathering::new(range.clone(), search, take);
         while !gathering.is_done() {
-            match self.stretches.find(&gathering.rest, is_reverse) {
-                Found::Stretch(stretch) => gathering.take(&stretch),
+            match self.stretches.find(&gathering.rest, search.is_reverse) {
+                Found::Stretch(stretch) => gathering.take_of(&stretch),
                 Found::Gap(gap) => self.read_gap(&gap, &mut gathering)?,
             }
         }
-        Ok(gathering.finish())
+        Ok(gathering)
     }
 
     /// Entries from the beginning of a range, beside what is kept for scans, which should not give way to
@@ -113,7 +171,11 @@ impl Index {
         Ok(read.page)
     }
 
-    fn read_gap(&self, gap: &Gap, gathering: &mut Gathering) -> Result<(), StoreError> {
+    fn read_gap<T: FnMut(FoundRow<'_>) -> bool>(
+        &self,
+        gap: &Gap,
+        gathering: &mut Gathering<T>,
+    ) -> Result<(), StoreError> {
         let Search {
             is_reverse,
             keys_only,
@@ -194,50 +256,52 @@ impl Index {
     }
 }
 
-impl Gathering {
-    fn new(rest: KeyRange, search: Search) -> Self {
+impl<T: FnMut(FoundRow<'_>) -> bool> Gathering<T> {
+    fn new(rest: KeyRange, search: Search, take: T) -> Self {
         Self {
-            page: IndexPage::default(),
+            take,
+            rows: 0,
             bytes: 0,
             rest,
             search,
+            last: None,
+            is_refused: false,
+            faults: Vec::new(),
         }
     }
 
     fn is_done(&self) -> bool {
-        self.rest.is_empty() || self.is_full()
+        self.is_refused || self.rest.is_empty() || self.is_full()
     }
 
     fn is_full(&self) -> bool {
-        let (rows, limit) = (self.page.rows.len(), self.search.limit);
-        rows > 0 && (rows >= limit.rows || self.bytes >= limit.bytes)
+        let limit = self.search.limit;
+        self.rows > 0 && (self.rows >= limit.rows || self.bytes >= limit.bytes)
     }
 
     /// How much more there may be.
     fn room(&self) -> PageLimit {
         let limit = self.search.limit;
         PageLimit {
-            rows: limit.rows.saturating_sub(self.page.rows.len()).max(1),
+            rows: limit.rows.saturating_sub(self.rows).max(1),
             bytes: limit.bytes.saturating_sub(self.bytes),
         }
     }
 
     /// Takes the rows of a stretch that reaches over the end of the rest from which the scan goes on.
-    fn take(&mut self, stretch: &Stretch) {
+    fn take_of(&mut self, stretch: &Stretch) {
         let behind = |bound: &Bytes| stretch.rows.partition_point(|(key, _)| key < bound);
         let rows = behind(&self.rest.start)..behind(&self.rest.end);
         let rows = stretch.rows.get(rows).unwrap_or_default();
-        self.page.rows.reserve(rows.len().min(self.room().rows));
         let (mut left, is_reverse) = (rows.iter(), self.search.is_reverse);
         let mut next = || match is_reverse {
             true => left.next_back(),
             false => left.next(),
         };
         while let Some(row) = next() {
-            if self.is_full() {
+            if self.is_done() || !self.push(Cow::Borrowed(row)) {
                 return;
             }
-            self.push(row.clone());
         }
         if is_reverse {
             self.rest.end = stretch.start.clone().max(self.rest.start.clone());
@@ -248,29 +312,40 @@ impl Gathering {
 
     /// Adds what sled says of a part of the rest, from that end on.
     fn add(&mut self, page: IndexPage, covered: KeyRange) {
-        let before = self.page.rows.len();
+        let before = self.rows;
         let faults = page.faults.into_iter();
         let faults = faults.map(|(at, fault)| (before + at, fault));
-        self.page.faults.extend(faults);
-        self.page.rows.reserve(page.rows.len());
-        page.rows.into_iter().for_each(|row| self.push(row));
+        self.faults.extend(faults);
+        for row in page.rows {
+            if !self.push(Cow::Owned(row)) {
+                return;
+            }
+        }
         match self.search.is_reverse {
             true => self.rest.end = covered.start,
             false => self.rest.start = covered.end,
         }
     }
 
-    fn push(&mut self, (key, mut entry): (Bytes, Entry)) {
-        if self.search.keys_only {
-            entry.value = Bytes::new();
+    fn push(&mut self, row: FoundRow<'_>) -> bool {
+        let (key, entry) = &*row;
+        let value = match self.search.keys_only {
+            true => 0,
+            false => entry.value.len(),
+        };
+        let bytes = key.len() + value;
+        let (limit, rows) = (self.search.limit, self.rows + 1);
+        let is_last = rows >= limit.rows || self.bytes + bytes >= limit.bytes;
+        let key = is_last.then(|| key.clone());
+        if !(self.take)(row) {
+            self.is_refused = true;
+            return false;
         }
-        self.bytes += key.len() + entry.value.len();
-        self.page.rows.push((key, entry));
-    }
-
-    fn finish(mut self) -> IndexPage {
-        self.page.is_exhausted = self.rest.is_empty();
-        self.page
+        (self.rows, self.bytes) = (rows, self.bytes + bytes);
+        if key.is_some() {
+            self.last = key;
+        }
+        true
     }
 }
 
