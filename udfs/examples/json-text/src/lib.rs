@@ -190,6 +190,7 @@ impl Reader<'_> {
     fn string(&mut self) -> Checked {
         self.offset += 1;
         loop {
+            self.plain();
             match self.peek() {
                 Some(b'"') => {
                     self.offset += 1;
@@ -199,6 +200,19 @@ impl Reader<'_> {
                 Some(0..0x20) | None => return self.problem("a control character must be escaped"),
                 Some(_) => self.offset += 1,
             }
+        }
+    }
+
+    /// Passes over bytes of a string that stand for themselves, eight at a time: most of a text is made of them.
+    fn plain(&mut self) {
+        let rest = self.text.get(self.offset..).unwrap_or_default();
+        for eight in rest.as_chunks::<8>().0 {
+            let others = others(u64::from_le_bytes(*eight));
+            if others != 0 {
+                self.offset += others.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.offset += 8;
         }
     }
 
@@ -261,6 +275,18 @@ impl Reader<'_> {
     }
 }
 
+/// Marks the highest bit of the bytes that do not stand for themselves in a string: quotes, backslashes and control
+/// characters. Behind the first of them others may be marked, too.
+const fn others(eight: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    const fn zeros(eight: u64) -> u64 {
+        eight.wrapping_sub(ONES) & !eight
+    }
+    let control = eight.wrapping_sub(ONES * 0x20) & !eight;
+    (control | zeros(eight ^ (ONES * b'"' as u64)) | zeros(eight ^ (ONES * b'\\' as u64))) & HIGH
+}
+
 /// The text that a string in quotes, already checked, stands for. Half a surrogate pair becomes a replacement
 /// character.
 #[must_use]
@@ -311,6 +337,30 @@ fn escaped(characters: &mut std::str::Chars<'_>) -> Result<char, u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Behind a byte that is below another by one, subtraction borrows from the next.
+    #[test]
+    fn a_string_ends_at_the_same_byte_wherever_it_stands() {
+        for before in 0..24 {
+            for inner in ["", "é", "\u{1f6f7}", "!", "[", "\u{7f}"] {
+                let start = "x".repeat(before) + inner;
+                let whole = format!("\"{start}\"");
+                assert!(check(whole.as_bytes()).is_ok(), "{whole}");
+                for (wrong, reason) in [
+                    ("\u{1f}", "a control character must be escaped"),
+                    ("\0", "a control character must be escaped"),
+                    ("\\x", "there is no such escape"),
+                    ("\"x", "the value has ended before this"),
+                ] {
+                    let text = format!("\"{start}{wrong}{}\"", "y".repeat(12));
+                    let problem = check(text.as_bytes()).unwrap_err();
+                    assert_eq!(problem.reason, reason, "{text:?}");
+                    let offset = start.len() + 1 + usize::from(wrong.len() > 1);
+                    assert_eq!(problem.offset, offset, "{text:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn json_is_accepted() {
