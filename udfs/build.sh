@@ -127,9 +127,6 @@ if [ -z "$toolchain" ]; then
         toolchain=rustup
     else
         toolchain=debian
-        if ! has_debian_packages && [ "$install" = yes ]; then
-            install_packages
-        fi
     fi
 fi
 
@@ -142,6 +139,9 @@ case $toolchain in
         has_rustup_target || die "$missing"
         ;;
     debian)
+        if ! has_debian_packages && [ "$install" = yes ]; then
+            install_packages
+        fi
         has_debian_packages || die "$missing"
         version=$("$debian_rustc" --version | cut -d' ' -f2)
         sysroot=${XDG_CACHE_HOME:-$HOME/.cache}/luge/wasm-sysroot-$version
