@@ -224,6 +224,15 @@ fn ranges_are_walked_in_pages() {
         assert_eq!(kv::range(.."").keys().count(), 0);
         assert_eq!(kv::prefix([b'k', 0xff]).keys().count(), 1);
         assert_eq!(kv::prefix("").limit(0).keys().count(), 0);
+        let mut entries = kv::prefix("k:").entries();
+        let mut bytes = 0;
+        while let Some((_, value)) = entries.next_borrowed() {
+            bytes += value.len();
+        }
+        assert_eq!(bytes, 499 * 500 / 2 + 10_000);
+        let mut keys = kv::range("k:498"..).keys();
+        assert_eq!(keys.next_borrowed(), Some(&b"k:498"[..]));
+        assert_eq!(keys.next_borrowed(), Some(&b"k:499"[..]));
         // Dropping a scan closes it, so there is always room for another.
         for _ in 0..100 {
             assert!(kv::prefix("k:").keys().next().is_some());
