@@ -37,13 +37,14 @@ fn incr(key: &str) -> Result<i64, String> {
 /// Lists the hundred players from a score on.
 #[procedure(read_only)]
 fn leaderboard(from: &str) -> Vec<String> {
-    let player = |key: Vec<u8>| {
+    let mut keys = kv::range(from..BOARD_END).limit(100).keys();
+    let mut players = Vec::with_capacity(100);
+    while let Some(key) = keys.next_borrowed() {
         // board:<12 digits of the score>:<player>
         let player = key.get("board:".len() + 13..).unwrap_or_default();
-        String::from_utf8_lossy(player).into_owned()
-    };
-    let keys = kv::range(from..BOARD_END).limit(100).keys();
-    keys.map(player).collect()
+        players.push(str::from_utf8(player).unwrap_or_default().to_owned());
+    }
+    players
 }
 
 /// What sorts behind every key that begins with `board:`.
@@ -93,11 +94,14 @@ fn spin(factor: u32) -> u32 {
 /// Finds the ten of a group's thousand values that begin with two digits.
 #[procedure(read_only)]
 fn filter(group: &str) -> Vec<String> {
-    let values = kv::prefix(group).limit(1000).entries();
-    let found = values.filter(|(_, value)| value.starts_with(b"42"));
+    let mut entries = kv::prefix(group).limit(1000).entries();
+    let mut found = Vec::new();
+    while let Some((_, value)) = entries.next_borrowed() {
+        if value.starts_with(b"42") {
+            found.push(str::from_utf8(value).unwrap_or_default().to_owned());
+        }
+    }
     found
-        .map(|(_, value)| String::from_utf8_lossy(&value).into_owned())
-        .collect()
 }
 
 /// Writes a group's thousand values, of 64 bytes each.
