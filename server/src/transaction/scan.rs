@@ -110,10 +110,7 @@ impl<S: Snapshot> Transaction<S> {
             .snapshot
             .scan(&scan.rest, is_reverse, scan.keys_only, limit)
             .await?;
-        let covered = match &page.reached {
-            Some(last) => part_to(scan, last),
-            None => scan.rest.clone(),
-        };
+        let covered = covered(scan, page.reached.as_ref());
         let mut rows = self.merge(page.rows, &covered, scan.order);
         if scan.keys_only {
             // A store need not leave values out, and own writes have theirs.
@@ -130,7 +127,7 @@ impl<S: Snapshot> Transaction<S> {
             }
             _ => {
                 let last = rows.last().map(|(last, _)| last.clone());
-                self.cover(scan, page.reached, last);
+                self.cover(scan, covered, page.reached, last);
             }
         }
         join_ranges(&mut self.reads.ranges);
@@ -193,18 +190,23 @@ impl<S: Snapshot> Transaction<S> {
             (Visited::Refused, None) => {
                 self.reads.ranges.push(part_to(scan, &refused.into()));
             }
-            (Visited::Through(reached), last) => self.cover(scan, reached, last),
+            (Visited::Through(reached), last) => {
+                let covered = covered(scan, reached.as_ref());
+                self.cover(scan, covered, reached, last);
+            }
         }
         join_ranges(&mut self.reads.ranges);
         Ok(())
     }
 
-    /// Takes all up to `reached` as given out and read, `last` being the last row among it.
-    fn cover(&mut self, scan: &mut Scan, reached: Option<Bytes>, last: Option<Bytes>) {
-        let covered = match &reached {
-            Some(reached) => part_to(scan, reached),
-            None => scan.rest.clone(),
-        };
+    /// Takes all that was `covered`, up to `reached`, as given out and read, `last` being the last row among it.
+    fn cover(
+        &mut self,
+        scan: &mut Scan,
+        covered: KeyRange,
+        reached: Option<Bytes>,
+        last: Option<Bytes>,
+    ) {
         let found = last.filter(|_| is_seeded(Bug::RangeToLastRow));
         let found = found.map(|last| part_to(scan, &last));
         cut_off(&mut scan.rest, &covered, scan.order);
@@ -299,6 +301,14 @@ fn of_entry(entry: Entry, now_ms: u64) -> Live {
         value: entry.value,
         version: Some(entry.version),
         ttl_ms: remaining(entry.expires_ms, now_ms),
+    }
+}
+
+/// What a store has told of what is to come, where it has reached a key, or else all of it.
+fn covered(scan: &Scan, reached: Option<&Bytes>) -> KeyRange {
+    match reached {
+        Some(reached) => part_to(scan, reached),
+        None => scan.rest.clone(),
     }
 }
 

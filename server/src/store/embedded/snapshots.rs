@@ -240,7 +240,10 @@ impl Snapshots {
     fn update_needed(&self, published: &Published) {
         let first = published.active.front().map(|active| active.sequence);
         let needed = first.map_or(published.acked, |first| first.min(published.acked));
-        self.needed.fetch_max(needed, Ordering::AcqRel);
+        // Only who has the lock writes it, and mostly it stays.
+        if needed > self.needed.load(Ordering::Relaxed) {
+            self.needed.store(needed, Ordering::Release);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Published> {
