@@ -430,12 +430,16 @@ impl EmbeddedSnapshot {
         self.shared.evaluate(target, found, decide)
     }
 
+    /// What the index was found to have, where this snapshot may still be read. Behind one that is given up, a value in
+    /// chunks may be in pieces, which is no fault of the index.
+    fn told<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.shared.snapshots.check(self.begun.sequence)?;
+        self.shared.trusting(found)
+    }
+
     /// What the index has of a key, for a key that memory does not have. It is kept in memory.
     fn read_index(&self, key: &[u8]) -> Result<Option<Entry>, StoreError> {
-        let found = self.shared.index.get(key);
-        // Behind a snapshot that is given up, a value in chunks may be in pieces, which is no fault.
-        self.shared.snapshots.check(self.begun.sequence)?;
-        let found = self.shared.trusting(found)?;
+        let found = self.told(self.shared.index.get(key))?;
         let is_valid = || self.shared.snapshots.check(self.begun.sequence).is_ok();
         self.shared.versions.fill(key, found.as_ref(), is_valid);
         Ok(found)
@@ -509,9 +513,7 @@ impl Snapshot for EmbeddedSnapshot {
             keys_only,
             limit,
         };
-        let page = self.shared.page(range, search, self.shown());
-        self.shared.snapshots.check(self.begun.sequence)?;
-        page
+        self.told(self.shared.page(range, search, self.shown()))
     }
 
     async fn visit(
@@ -530,9 +532,7 @@ impl Snapshot for EmbeddedSnapshot {
             keys_only,
             limit,
         };
-        let visited = self.shared.visit(range, search, self.shown(), &mut take);
-        self.shared.snapshots.check(self.begun.sequence)?;
-        visited
+        self.told(self.shared.visit(range, search, self.shown(), &mut take))
     }
 }
 

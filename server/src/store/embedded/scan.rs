@@ -36,8 +36,7 @@ impl Shared {
             return Ok(page.visit(take));
         }
         let range = looked_at.narrowed(range, search);
-        let visited = self.trusting(self.index.visit(&range, search, take))?;
-        Ok(match visited {
+        Ok(match self.index.visit(&range, search, take)? {
             Visited::Through(last) => Visited::Through(looked_at.reached(range, search, last)),
             Visited::Refused => Visited::Refused,
         })
@@ -51,12 +50,11 @@ impl Shared {
         looked_at: LookedAt,
     ) -> Result<Page, StoreError> {
         let range = looked_at.narrowed(range, search);
-        let found = self.trusting(self.index.page(&range, search))?;
         let IndexPage {
             rows,
             faults,
             is_exhausted,
-        } = found;
+        } = self.index.page(&range, search)?;
         let last = rows.last().filter(|_| !is_exhausted);
         let last = last.map(|(last, _)| last.clone());
         let reached = looked_at.reached(range, search, last);
@@ -193,4 +191,77 @@ fn merge(
     }
     merged.extend(known.filter_map(|(key, entry)| Some((key, entry?))));
     Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use super::super::disk::RealDisk;
+    use super::super::{EmbeddedOptions, EmbeddedSnapshot, EmbeddedStore};
+    use super::*;
+    use crate::store::{Clock, Commit, Millis, ReadPoint, Snapshot, Store, Write};
+
+    struct StoppedClock;
+
+    impl Clock for StoppedClock {
+        fn now_ms(&self) -> Millis {
+            1_000_000
+        }
+    }
+
+    async fn put(store: &EmbeddedStore, key: &'static [u8], length: usize) {
+        let put = Write::Put {
+            value: vec![7; length].into(),
+            expires_ms: 0,
+        };
+        let commit = Commit {
+            writes: [(Bytes::from_static(key), put)].into(),
+            ..Commit::default()
+        };
+        let snapshot = store.begin(ReadPoint::Newest).await.unwrap();
+        store.commit(snapshot, commit).await.unwrap();
+    }
+
+    async fn visit(snapshot: &EmbeddedSnapshot) -> Result<Visited, StoreError> {
+        let range = KeyRange {
+            start: Bytes::from_static(b"a"),
+            end: Bytes::from_static(b"b"),
+        };
+        let limit = PageLimit {
+            rows: 10,
+            bytes: 1 << 20,
+        };
+        snapshot.visit(&range, false, false, limit, |_| true).await
+    }
+
+    /// A visit took a value in pieces, which a snapshot that is given up may meet while a fold is at work, for a fault of
+    /// the index: the next start made all of it anew.
+    #[tokio::test]
+    async fn a_value_in_pieces_is_a_fault_of_the_index_only_where_the_snapshot_may_still_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = EmbeddedOptions {
+            cache_bytes: 0,
+            min_free_bytes: 0,
+            ..EmbeddedOptions::default()
+        };
+        let (disk, clock) = (Arc::new(RealDisk), Box::new(StoppedClock));
+        let store = EmbeddedStore::open(folder.path(), [1; 16], disk, clock, options).unwrap();
+        put(&store, b"a", 10_000).await;
+        store.folded().await.unwrap();
+        let given_up = store.begin(ReadPoint::Newest).await.unwrap();
+        put(&store, b"z", 1).await;
+        store.acked(store.visible()).await.unwrap();
+        store.shared.index.lose_a_chunk(b"a");
+        store.shared.snapshots.tick(0, true);
+        let is_doubtful = || store.shared.is_index_doubtful.load(Ordering::Acquire);
+        let told = visit(&given_up).await;
+        assert!(matches!(told, Err(StoreError::TooOld { .. })), "{told:?}");
+        assert!(!is_doubtful());
+        let newest = store.begin(ReadPoint::Newest).await.unwrap();
+        let told = visit(&newest).await;
+        assert!(matches!(told, Err(StoreError::Storage(_))), "{told:?}");
+        assert!(is_doubtful());
+    }
 }

@@ -330,6 +330,14 @@ mod tests {
         }
     }
 
+    impl Index {
+        /// Takes a piece of a value away, as who folds does on the way to another value.
+        pub(in super::super) fn lose_a_chunk(&self, key: &[u8]) {
+            let lost = self.tree.remove(chunk_key(key, 0)).unwrap();
+            assert!(lost.is_some(), "the value lies in chunks");
+        }
+    }
+
     fn version(length: usize, expires_ms: Millis) -> Version {
         let value: Vec<u8> = (0..=250).cycle().take(length).collect();
         Version {
