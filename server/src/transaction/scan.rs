@@ -29,7 +29,7 @@ pub struct Scan {
     passed: Option<Bytes>,
 }
 
-/// A live row, under the user's key.
+/// A live row: a key, the user's own unless it is said otherwise, and what lies under it.
 pub type Row = (Bytes, Live);
 
 impl Scan {
@@ -101,6 +101,19 @@ impl<S: Snapshot> Transaction<S> {
         scan: &mut Scan,
         limit: PageLimit,
     ) -> Result<Vec<Row>, TransactionError> {
+        let rows = self.stored_rows(scan, limit).await?;
+        Ok(rows
+            .into_iter()
+            .map(|(key, live)| (Keyspace::stripped(key), live))
+            .collect())
+    }
+
+    /// The same rows, under the store's keys.
+    async fn stored_rows(
+        &mut self,
+        scan: &mut Scan,
+        limit: PageLimit,
+    ) -> Result<Vec<Row>, TransactionError> {
         if scan.is_done() {
             return Ok(Vec::new());
         }
@@ -131,10 +144,7 @@ impl<S: Snapshot> Transaction<S> {
             }
         }
         join_ranges(&mut self.reads.ranges);
-        Ok(rows
-            .into_iter()
-            .map(|(key, live)| (Keyspace::stripped(key), live))
-            .collect())
+        Ok(rows)
     }
 
     /// Shows the next rows of a scan, as key and value where they lie, until `take` refuses one, which comes next then.
@@ -182,13 +192,12 @@ impl<S: Snapshot> Transaction<S> {
         }
         let last = (!last.is_empty()).then(|| Bytes::from(last));
         match (visited, last) {
-            (Visited::Refused, Some(last)) => {
-                self.reads.ranges.push(part_to(scan, &last));
-                scan.advance(&last);
-            }
             // What was refused is known all the same: at least how large it is.
-            (Visited::Refused, None) => {
+            (Visited::Refused, last) => {
                 self.reads.ranges.push(part_to(scan, &refused.into()));
+                if let Some(last) = last {
+                    scan.advance(&last);
+                }
             }
             (Visited::Through(reached), last) => {
                 let covered = covered(scan, reached.as_ref());
@@ -217,7 +226,7 @@ impl<S: Snapshot> Transaction<S> {
         }
     }
 
-    /// The same where own writes may be among the rows.
+    /// As of [`Transaction::visit`], where own writes may be among the rows.
     async fn visit_merged(
         &mut self,
         scan: &mut Scan,
@@ -225,13 +234,13 @@ impl<S: Snapshot> Transaction<S> {
         mut take: impl FnMut(&[u8], &[u8]) -> bool + Send,
     ) -> Result<(), TransactionError> {
         let mut ahead = scan.clone();
-        let rows = self.scan(&mut ahead, limit).await?;
-        let taken = rows.iter().take_while(|(key, live)| take(key, &live.value));
-        let taken = taken.count();
+        let rows = self.stored_rows(&mut ahead, limit).await?;
+        let is_taken = |(key, live): &&Row| take(key.get(1..).unwrap_or_default(), &live.value);
+        let taken = rows.iter().take_while(is_taken).count();
         if taken == rows.len() {
             *scan = ahead;
         } else if let Some((last, _)) = taken.checked_sub(1).and_then(|at| rows.get(at)) {
-            scan.skip_to(last);
+            scan.advance(last);
         }
         Ok(())
     }

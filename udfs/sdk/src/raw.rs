@@ -190,7 +190,8 @@ pub fn kv_scan(start: &[u8], end: &[u8], limit: u32, flags: u32) -> i32 {
         start.as_ptr(), length(start), end.as_ptr(), length(end), limit, flags)
 }
 
-/// Fills the buffer with as many whole entries as fit, and returns the bytes written.
+/// Fills the buffer with whole entries, and returns the bytes written. It may give out fewer than would fit, so go on
+/// until 0.
 ///
 /// ```text
 /// | key length: u32le | value length: u32le | key | value |  ...
