@@ -9,7 +9,7 @@
 //!   module.rs                a binary checked, compiled, and linked as far as it can be beforehand
 //!   sandbox.rs               one sandbox: a wasmtime::Store with its instance, its meter and the call
 //!   pool.rs                  which instances serve again, and which don't; idle.rs bounds those of all modules
-//!   rewind.rs                how one is set back to what it was when it was made
+//!   rewind.rs                how one is set back to what it was when it was made; zeros.rs reads what it left alone
 //!   room.rs                  how many instances the kernel has room for
 //!   host.rs, wasi.rs         what guests import; every function passes through one wrapper, guest.rs
 //!   meter.rs, limiter.rs     time and memory
@@ -43,6 +43,7 @@ mod sandbox;
 mod structure;
 mod trusted;
 mod wasi;
+mod zeros;
 
 use std::path::PathBuf;
 use std::sync::Arc;

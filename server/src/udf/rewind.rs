@@ -19,6 +19,7 @@ use wasmtime::{Global, Instance, Memory, ModuleExport, Store, Val};
 
 use super::guest::HostState;
 use super::prepare::{is_added, mark};
+use super::zeros::is_zero;
 use crate::store::Snapshot;
 
 /// What memory is compared and copied by, in bytes. It divides the pages of Wasm.
@@ -137,16 +138,11 @@ impl Image {
         for (block, first) in memory.chunks_mut(BLOCK_BYTES).zip(&self.blocks) {
             match first {
                 Some(first) => block.copy_from_slice(first),
+                // Most of a memory is never touched: to read that costs less than to write it.
                 None if is_zero(block) => {}
                 None => block.fill(0),
             }
         }
         true
     }
-}
-
-/// Most of a memory is never touched: to read that costs less than to write it.
-fn is_zero(block: &[u8]) -> bool {
-    const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
-    ZEROS.get(..block.len()) == Some(block)
 }
