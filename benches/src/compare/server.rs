@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a server may go on with what it put off, before the next one has its turn.
 const MAX_SETTLE: Duration = Duration::from_secs(3);
 
-/// A process, which is killed when it is dropped.
+/// How long a server has to end by itself when it is dropped.
+const PATIENCE_AT_END: Duration = Duration::from_secs(5);
+
+/// A process, which is ended when it is dropped.
 pub struct Server {
     /// What it is called in the tables.
     pub process: &'static str,
@@ -147,7 +150,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended by itself. Asked to, it writes what a build for profiling has counted.
+        let process = Pid::from_child(&self.child);
+        let _ = kill_process(process, Signal::TERM);
+        let end = Instant::now() + PATIENCE_AT_END;
+        while let Ok(None) = self.child.try_wait()
+            && Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
