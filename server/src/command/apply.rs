@@ -123,7 +123,7 @@ fn unmet(
         Some(Some(version)) => format!("of version {version}"),
     };
     let wanted = match condition {
-        Condition::Absent => "absent".to_owned(),
+        Condition::Absent | Condition::Version(0) => "absent".to_owned(),
         Condition::Present => "present".to_owned(),
         Condition::Version(version) => format!("of version {version}"),
     };

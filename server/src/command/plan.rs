@@ -270,7 +270,8 @@ impl<M> Planner<'_, M> {
         let keys_only = arguments.keys_only.unwrap_or(false);
         let is_hooked = self
             .registry
-            .is_range_hooked(HookCommand::Get, &start, &end);
+            .hook_in_range(HookCommand::Get, &start, &end)
+            .is_some();
         let mut scan = Scan::new(&start, &end, order, keys_only);
         if let Some(cursor) = &arguments.cursor {
             scan.skip_to(cursor);

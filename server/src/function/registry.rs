@@ -197,17 +197,23 @@ impl<M> Registry<M> {
         self.hooks(command, phase, key).next().is_some()
     }
 
-    /// Whether any hook stands around this command for some key of `[start, end)`; an empty `end`
-    /// reaches to the last key.
-    pub fn is_range_hooked(&self, command: HookCommand, start: &[u8], end: &[u8]) -> bool {
-        let meets = |entry: &Arc<HookEntry<M>>| {
+    /// A hook around this command for some key of `[start, end)`, if there is any; an empty `end` reaches to the last
+    /// key.
+    pub fn hook_in_range(
+        &self,
+        command: HookCommand,
+        start: &[u8],
+        end: &[u8],
+    ) -> Option<&HookEntry<M>> {
+        let meets = |entry: &&Arc<HookEntry<M>>| {
             let prefix = &entry.hook.prefix[..];
             let begins_before_end = end.is_empty() || prefix < end;
             begins_before_end && (prefix >= start || start.starts_with(prefix))
         };
         [Phase::Request, Phase::Response]
             .into_iter()
-            .any(|phase| self.table(command, phase).iter().any(meets))
+            .find_map(|phase| self.table(command, phase).iter().find(meets))
+            .map(|entry| &**entry)
     }
 
     /// The modules whose hooks stand around this command for this key, some of them more than once.

@@ -172,13 +172,13 @@ pub(super) fn long_prefix(bytes: usize, limit: usize) -> ErrorReply {
 }
 
 /// Values below a prefix with hooks.
-pub(super) fn hooked_prefix(prefix: &[u8]) -> ErrorReply {
+pub(super) fn hooked_prefix(prefix: &[u8], module: &str, hook: &str) -> ErrorReply {
     let keys = match prefix.is_empty() {
         true => "every key".to_owned(),
         false => format!("keys that begin with `{}`", prefix.escape_ascii()),
     };
     let message = format!(
-        "a watch of {keys} can't tell values: some pass hooks of `get`, which it can't call; watch the keys only (`--keys-only`, `keys_only`), or another prefix"
+        "a watch of {keys} can't tell values: some pass hooks of `get`, such as `{hook}` of the module `{module}`, which it can't call; watch the keys only (`--keys-only`, `keys_only`), or another prefix"
     );
     ErrorReply::new(ErrorCode::Forbidden, message)
 }

@@ -351,8 +351,11 @@ fn check_hooks<S: Store, R: Runtime<S::Snapshot>>(
         return Ok(());
     };
     let registry = core.registry.load();
-    match registry.is_range_hooked(HookCommand::Get, start, end) {
-        true => Err(refusal::hooked_prefix(start)),
-        false => Ok(()),
+    match registry.hook_in_range(HookCommand::Get, start, end) {
+        Some(entry) => {
+            let module = &entry.module.description.name;
+            Err(refusal::hooked_prefix(start, module, &entry.hook.hook))
+        }
+        None => Ok(()),
     }
 }

@@ -38,6 +38,8 @@ fn conditions_hold_or_nothing_happens() {
         precondition_failed: the key is of version 1, and should be absent
         > set a 2 --if 7
         precondition_failed: the key is of version 1, and should be of version 7
+        > set a 2 --if 0
+        precondition_failed: the key is of version 1, and should be absent
         > set a 2 --if 1
         v2
         > set b 1 --if 0

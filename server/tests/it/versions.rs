@@ -43,6 +43,31 @@ fn each_push_of_other_bytes_makes_a_version_and_puts_it_in_force() {
     );
 }
 
+/// A push of a build whose exports the linker had dropped was put in force with a warning, and the hooks were gone.
+#[test]
+fn a_push_without_functions_does_not_replace_a_version_with_some_unless_it_is_activated_by_itself()
+{
+    check(
+        &[],
+        "
+        > module.push m -
+        m version 1: pushed
+        > module.push m one
+        m version 2: pushed, before 1
+        > module.push m - --fuel 1000000 --dry-run
+        invalid_module: the module has no procedures and no hooks, and version 2, which is in force, has some; …
+        > module.push m - --fuel 1000000
+        invalid_module: the module has no procedures and no hooks, and version 2, which is in force, has some; …
+        > call m.say
+        oneoneone
+        > module.push m - --fuel 1000000 --inactive
+        m version 3, inactive: pushed, before 2
+        > module.activate m 3
+        m version 3: activated, before 2
+    ",
+    );
+}
+
 #[test]
 fn a_push_of_what_is_in_force_changes_nothing_and_says_so() {
     check(

@@ -18,36 +18,39 @@ With --json a command prints one JSON document (watch: one a change; logs: one a
 are {\"hex\": \"00ff\"} in it.
 A value that begins with a hyphen stands behind `--`: luge set -- KEY -VALUE";
 
+/// What stands apart from a command's own options in its help.
+const GLOBAL: &str = "Options of every command";
+
 /// The command line of the Luge key-value server.
 #[derive(Debug, Parser)]
 #[command(name = "luge", version, after_help = AFTER_HELP, infer_long_args = false)]
 pub(crate) struct Arguments {
     /// The server [env: LUGE_ADDR] [default: 127.0.0.1:5843]
-    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = address)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "HOST:PORT", value_parser = address)]
     pub(crate) addr: Option<String>,
     /// The token that proves who you are, as `luge-server token add` printed it [env: LUGE_TOKEN]
     ///
     /// Others on this machine may see the arguments of a program: better in the environment, or in a
     /// file.
-    #[arg(long, global = true, value_name = "TOKEN")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "TOKEN")]
     pub(crate) token: Option<Token>,
     /// The file that has the token, in place of --token [env: LUGE_TOKEN_FILE]
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "token")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", conflicts_with = "token")]
     pub(crate) token_file: Option<PathBuf>,
     /// Connect by TLS, to a server whose certificate this system trusts [env: LUGE_TLS]
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) tls: bool,
     /// Connect by TLS, and trust the certificates in this file alone, in PEM form [env: LUGE_TLS_CA]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
     /// The name that the server's certificate has, where it is not the host of --addr
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
     pub(crate) tls_name: Option<String>,
     /// Print one JSON document
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) json: bool,
     /// Answer once what is written is on disk, also where the server's durability asks for less
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub(crate) durable: bool,
     #[command(subcommand)]
     pub(crate) command: Command,

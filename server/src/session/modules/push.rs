@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use luge_protocol::{ErrorReply, ModuleChange, ModuleOutcome, ModulePush, Reply};
+use luge_protocol::{ErrorCode, ErrorReply, ModuleChange, ModuleOutcome, ModulePush, Reply};
 
 use super::super::{Core, refusal};
 use super::candidate::{Asked, Prepared, check, prepare};
@@ -11,7 +11,9 @@ use super::loading::summary;
 use super::records::{Change, RECORD_FORMAT, VersionRecord, carry_out, encode};
 use super::unknown::no_room;
 use super::{Told, change_of, put_in_force, turn, unchanged};
-use crate::function::{CallLimits, Registered, Runtime, Version, VersionBounds, Versions};
+use crate::function::{
+    CallLimits, ModuleEntry, Registered, Runtime, Version, VersionBounds, Versions,
+};
 use crate::store::Store;
 
 /// A new version, and what it makes of the others.
@@ -33,7 +35,7 @@ pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
     let asked = check(core, push)?;
     let registry = core.registry.load_full();
     let name = &*push.name;
-    let entry = registry.modules().get(name);
+    let entry = registry.modules().get(name).map(|entry| &**entry);
     if let Some(entry) = entry
         && let Some(number) = entry.versions.find(&asked.sha256, &asked.settings)
     {
@@ -48,6 +50,9 @@ pub(super) async fn push<S: Store, R: Runtime<S::Snapshot>>(
     }
     let versions = entry.map_or_else(Versions::default, |entry| entry.versions.clone());
     let mut prepared = prepare(core, push, &asked, versions.next()).await?;
+    if !is_inactive(push) {
+        check_replaced(entry, &prepared.registered)?;
+    }
     let artefact = prepared.artefact.take();
     let plan = plan(push, &asked, prepared, versions, core.settings.versions)?;
     let mut told = plan.registered.description.clone();
@@ -77,13 +82,16 @@ pub(super) async fn rehearse<S: Store, R: Runtime<S::Snapshot>>(
     let _turn = turn(core).await;
     let asked = check(core, push)?;
     let registry = core.registry.load_full();
-    let entry = registry.modules().get(&*push.name);
+    let entry = registry.modules().get(&*push.name).map(|entry| &**entry);
     let versions = entry.map_or_else(Versions::default, |entry| entry.versions.clone());
     let kept = versions.find(&asked.sha256, &asked.settings);
     let number = kept.unwrap_or(versions.next());
     let mut prepared = prepare(core, push, &asked, number).await?;
     let exports = std::mem::take(&mut prepared.exports);
     let is_active = !is_inactive(push) || versions.active() == Some(number);
+    if kept.is_none() && !is_inactive(push) {
+        check_replaced(entry, &prepared.registered)?;
+    }
     let (mut told, mut change) = match versions.kept().get(&number) {
         Some(version) => {
             let mut told = prepared.registered.description;
@@ -133,6 +141,26 @@ fn plan<M>(
         dropped,
         change,
     })
+}
+
+/// Refuses what has no functions in place of a version in force that has some: mostly its describer has another name, or the
+/// linker has dropped its exports, and hooks that guard keys would be gone.
+fn check_replaced<M>(
+    entry: Option<&ModuleEntry<M>>,
+    new: &Registered<M>,
+) -> Result<(), ErrorReply> {
+    let has_functions = |module: &Registered<M>| {
+        !module.description.procedures.is_empty() || !module.description.hooks.is_empty()
+    };
+    let active = entry.and_then(|entry| entry.active.as_deref());
+    let Some(active) = active.filter(|active| has_functions(active) && !has_functions(new)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the module has no procedures and no hooks, and version {version}, which is in force, has some; push it inactive (`--inactive`, `inactive`), or remove the module",
+        version = active.description.version,
+    );
+    Err(ErrorReply::new(ErrorCode::InvalidModule, message))
 }
 
 fn is_inactive(push: &ModulePush<'_>) -> bool {

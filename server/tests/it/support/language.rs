@@ -110,6 +110,8 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
 fn push(words: &Words<'_>) -> Command<'static> {
     let wasm = match words.text(1).as_str() {
         "!" => b"\0asm?".to_vec(),
+        // A module with nothing in it.
+        "-" => b"\0asm\x01\0\0\0".to_vec(),
         word => speaker(word),
     };
     let config = words.option("config").map(|setting| {
