@@ -111,6 +111,31 @@ async fn a_value_is_set_read_and_deleted() {
 }
 
 #[tokio::test]
+async fn all_keys_of_a_prefix_are_deleted_and_no_others() {
+    let server = luge_server::testing::start().await;
+    let address = server.address();
+    let client = Client::connect(address).await.unwrap();
+    for number in 0..1_002 {
+        client.set(format!("a:{number}"), "x").await.unwrap();
+    }
+    for key in ["a", "a;", "b"] {
+        client.set(key, "x").await.unwrap();
+    }
+    luge(address, ["del", "--prefix", "a:"])
+        .await
+        .prints("1002\n");
+    luge(address, ["scan", "--keys"]).await.prints("a\na;\nb\n");
+    let every = luge(address, ["del", "--prefix", ""]).await;
+    assert_eq!(every.code, 2);
+    assert!(
+        every.stderr.contains("at least one byte"),
+        "{}",
+        every.stderr
+    );
+    luge(address, ["scan", "--keys"]).await.prints("a\na;\nb\n");
+}
+
+#[tokio::test]
 async fn bytes_go_through_a_pipe_unchanged() {
     let server = luge_server::testing::start().await;
     let address = server.address();

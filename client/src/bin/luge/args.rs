@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use luge_client::{DEFAULT_PORT, Isolation, LogLevel, OnFailure};
 
@@ -93,9 +94,15 @@ pub(crate) enum Command {
         keys: Vec<OsString>,
     },
     /// Delete keys, and print how many were present
+    ///
+    /// Keys that are named are deleted at once; those of a prefix in transactions of 1,000, so that others may see a part of
+    /// them gone.
     Del {
-        #[arg(required = true, value_name = "KEY")]
+        #[arg(required_unless_present = "prefix", value_name = "KEY")]
         keys: Vec<OsString>,
+        /// Delete every key that begins so, in place of keys that are named
+        #[arg(long, value_name = "PREFIX", value_parser = prefix(), conflicts_with = "keys")]
+        prefix: Option<OsString>,
     },
     /// Print how many of the keys are present
     Exists {
@@ -178,6 +185,14 @@ pub(crate) enum Command {
     Info,
     /// Ask the server for a sign of life
     Ping,
+}
+
+/// A prefix that is not every key's.
+fn prefix() -> impl TypedValueParser<Value = OsString> {
+    OsStringValueParser::new().try_map(|prefix| match prefix.is_empty() {
+        true => Err("every key begins so; name a prefix of at least one byte"),
+        false => Ok(prefix),
+    })
 }
 
 #[derive(Debug, Args)]

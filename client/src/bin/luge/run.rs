@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Read;
 
+use bytes::Bytes;
 use luge_client::{
     Client, Condition, Entry, Expiry, Keys, ScanOptions, SetOptions, TimeToLive, Versioned,
 };
@@ -17,6 +18,9 @@ use crate::{Outcome, calls, json, logs, module, streams};
 /// The most entries that one page of a scan is asked for.
 const PAGE_ENTRIES: usize = 1000;
 
+/// The keys of a prefix that are deleted at once: few enough that hooks around each come to an end in time.
+const DELETED_AT_ONCE: u64 = 1_000;
+
 /// Carries out a command and prints what it answers.
 pub(crate) async fn run(
     client: &Client,
@@ -27,8 +31,11 @@ pub(crate) async fn run(
         Command::Set(arguments) => set(client, arguments, printer).await,
         Command::Get { key } => get(client, key, printer).await,
         Command::Mget { keys } => mget(client, keys, printer).await,
-        Command::Del { keys } => {
-            let deleted = client.del(&bytes_of(keys)).await?;
+        Command::Del { keys, prefix } => {
+            let deleted = match prefix {
+                Some(prefix) => del_prefix(client, prefix.as_encoded_bytes()).await?,
+                None => client.del(&bytes_of(keys)).await?,
+            };
             done(
                 printer,
                 &json!({ "deleted": deleted }),
@@ -185,6 +192,31 @@ async fn ttl(client: &Client, key: OsString, printer: &mut Printer) -> Result<Ou
     }
 }
 
+async fn del_prefix(client: &Client, prefix: &[u8]) -> Result<u64, Failure> {
+    let end = prefix_end(prefix);
+    let (mut start, mut deleted) = (Bytes::copy_from_slice(prefix), 0);
+    loop {
+        let part = client.del_range(&start, &end, DELETED_AT_ONCE).await?;
+        deleted += part.deleted;
+        match part.next {
+            Some(next) => start = next,
+            None => return Ok(deleted),
+        }
+    }
+}
+
+/// The first key behind those that begin so; empty where there is none.
+fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            break;
+        }
+    }
+    end
+}
+
 async fn scan(client: &Client, arguments: Scan, printer: &mut Printer) -> Result<Outcome, Failure> {
     let limit = match arguments.limit {
         0 => usize::MAX,
@@ -283,4 +315,22 @@ async fn info(client: &Client, printer: &mut Printer) -> Result<Outcome, Failure
         format!("modules      {}", info.modules),
     ];
     done(printer, &document, &lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prefix_end;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_key_that_does_not_begin_so_or_the_end_of_all() {
+        let ends: [(&[u8], &[u8]); 4] = [
+            (b"a:", b"a;"),
+            (b"a\xff", b"b"),
+            (b"\xff\xff", b""),
+            (b"\0", b"\x01"),
+        ];
+        for (prefix, end) in ends {
+            assert_eq!(prefix_end(prefix), end);
+        }
+    }
 }
