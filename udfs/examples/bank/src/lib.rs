@@ -18,6 +18,7 @@ luge_udf::module! { description = "Accounts that money moves between" }
 const PREFIX: &str = "bank:";
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Open<'a> {
     account: &'a str,
     #[serde(default)]
@@ -25,6 +26,7 @@ struct Open<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Transfer<'a> {
     from: &'a str,
     to: &'a str,
@@ -244,6 +246,21 @@ mod tests {
             12
         );
         assert_eq!(host.text("bank:anna").as_deref(), Some("100"));
+    }
+
+    /// An account was opened with nothing in it where the deposit's name was misspelt.
+    #[test]
+    fn a_field_that_there_is_not_is_refused() {
+        #[derive(Serialize)]
+        struct Misspelt {
+            account: &'static str,
+            depost: i64,
+        }
+        let mut host = bank();
+        let (account, depost) = ("carl", 5);
+        let outcome = host.call::<open>(&Misspelt { account, depost });
+        assert_ne!(outcome.code(), 0);
+        assert_eq!(host.text("bank:carl"), None);
     }
 
     #[test]

@@ -23,6 +23,7 @@ luge_udf::module! { description = "The best score of every player, in order" }
 const MAX_COUNT: usize = 1000;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Submit<'a> {
     board: &'a str,
     player: &'a str,
@@ -37,6 +38,7 @@ struct Submitted {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Top<'a> {
     board: &'a str,
     #[serde(default = "ten")]
@@ -48,6 +50,7 @@ const fn ten() -> usize {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Player<'a> {
     board: &'a str,
     player: &'a str,
