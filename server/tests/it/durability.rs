@@ -335,6 +335,8 @@ fn a_log_that_has_lost_its_end_after_a_stop_in_order_is_refused() {
         store.fill(0..10).await;
         store.close().await;
         let log = folder.path().join("log");
+        let bytes: usize = files(&log).iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(bytes < 1 << 16, "what was reserved is given back: {bytes}");
         let (last, whole) = files(&log)
             .into_iter()
             .rfind(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
@@ -342,10 +344,9 @@ fn a_log_that_has_lost_its_end_after_a_stop_in_order_is_refused() {
         let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
         let mut flipped = whole.clone();
         flipped[end] ^= 0xFF;
-        let truncated = whole[..whole.len() / 2].to_vec();
         let mut blank = whole.clone();
         blank[end - 40..].fill(0);
-        for lost in [flipped, blank, truncated[..end - 100].to_vec()] {
+        for lost in [flipped, blank, whole[..end - 100].to_vec()] {
             fs::write(&last, lost).unwrap();
             refused(folder.path(), &[log.to_str().unwrap(), "has lost its end"]).await;
             let found = check(folder.path()).unwrap_err().to_string();

@@ -166,5 +166,7 @@ fn begin_log(folder: &Folder, last: Sequence, stamp_ms: Millis) -> std::io::Resu
     let disk = Arc::clone(folder.disk());
     let options = LogOptions::new(folder.id());
     let writer = LogWriter::open(disk, folder.log(), options, &LogEnd::empty(last))?;
-    Journal::new(writer, stamp_ms).mark(true)
+    let journal = Journal::new(writer, stamp_ms);
+    journal.mark(true)?;
+    journal.give_back()
 }

@@ -141,6 +141,11 @@ impl Journal {
         state.writer.sync()
     }
 
+    /// Gives back what is reserved behind the end of a run.
+    pub(super) fn give_back(&self) -> io::Result<()> {
+        self.lock().writer.give_back()
+    }
+
     /// Makes the next segment ahead, without holding up who writes to this one.
     fn prepare(&self) -> io::Result<()> {
         let mut state = self.lock();

@@ -390,6 +390,9 @@ impl Threads {
         }
         let storage = |error: io::Error| StoreError::Storage(error.to_string());
         shared.journal.mark(true).map_err(storage)?;
+        if let Err(error) = shared.journal.give_back() {
+            tracing::warn!(%error, "what is reserved for the log can't be given back, so the next start takes longer");
+        }
         if shared.is_index_doubtful.load(Ordering::Acquire) {
             return Ok(());
         }

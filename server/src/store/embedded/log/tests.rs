@@ -308,6 +308,28 @@ fn a_spare_is_a_leftover_and_no_damage() {
     assert_eq!(kept, block_at(1) as u64);
 }
 
+/// A start read all that was reserved, two segments of zeros.
+#[test]
+fn a_log_that_gave_back_what_it_had_reserved_has_its_blocks_and_nothing_else() {
+    let mut log = Fixture::new();
+    let mut writer = log.open();
+    log.append(&mut writer, 3);
+    writer.prepare().unwrap();
+    writer.sync().unwrap();
+    writer.give_back().unwrap();
+    let length = |number| fs::metadata(log.segment(number)).map(|found| found.len());
+    assert_eq!(length(1).unwrap(), writer.bytes());
+    assert!(length(2).is_err());
+    assert_eq!(writer.room(), 0);
+    let (end, blocks) = log.scan(0).unwrap();
+    assert_eq!((end.cut, end.leftovers), (None, vec![]));
+    assert_eq!(blocks, log.blocks);
+    log.append(&mut writer, 3);
+    let mut writer = log.open();
+    log.append(&mut writer, 3);
+    assert_eq!(log.scan(0).unwrap().1, log.blocks);
+}
+
 #[test]
 fn old_segments_are_skipped_and_removed() {
     let mut log = Fixture::new();
