@@ -335,7 +335,7 @@ fn a_log_that_has_lost_its_end_after_a_stop_in_order_is_refused() {
         store.fill(0..10).await;
         store.close().await;
         let log = folder.path().join("log");
-        let bytes: usize = files(&log).iter().map(|(_, bytes)| bytes.len()).sum();
+        let bytes: usize = files(&log).values().map(Vec::len).sum();
         assert!(bytes < 1 << 16, "what was reserved is given back: {bytes}");
         let (last, whole) = files(&log)
             .into_iter()
