@@ -625,8 +625,9 @@ fn the_pages_lines_of_a_describer_are_taken() {
                 default => assert_eq!(defaults[kind][field].to_string(), default, "{row:?}"),
             }
         }
-        let asking = r#"{"grant":{"read":["a"],"read_hex":["62"],"write":["c"],"write_hex":[]}}"#;
-        let data = asking.replace('"', "\\22");
+        let asking = r#"{"procedure":"transfer"}{"grant":{"read":["a"],"read_hex":["62"],"write":["c"],"write_hex":[]}}"#
+            .replace("}{", "}\n{");
+        let data = asking.replace('"', "\\22").replace('\n', "\\0a");
         let Ok(Reply::Module(told)) = talk.push(&module(&data, asking.len())).await else {
             panic!("a grant is refused");
         };
