@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use luge_protocol::{ErrorCode, ErrorReply, RunningCall};
+use slab::Slab;
 
 use super::refusal::named;
 use crate::function::{RequestContext, Running, Usage};
@@ -17,8 +18,8 @@ use crate::function::{RequestContext, Running, Usage};
 /// different ones.
 const PARTS: usize = 16;
 
-/// Every request that runs functions, by its number: in parts, so that threads which serve requests side by side do not
-/// wait for each other.
+/// Every request that runs functions, in parts by its number, so that threads which serve requests side by side do not
+/// wait for each other. Within a part they lie anywhere: each comes and goes, and few are ever looked for.
 #[derive(Default)]
 pub(super) struct Calls {
     parts: [Listing; PARTS],
@@ -27,7 +28,7 @@ pub(super) struct Calls {
 /// A part, on a line of the cache of its own.
 #[derive(Default)]
 #[repr(align(64))]
-struct Listing(Mutex<BTreeMap<u64, Listed>>);
+struct Listing(Mutex<Slab<Listed>>);
 
 /// One of them.
 #[derive(Clone)]
@@ -39,6 +40,8 @@ struct Listed {
 /// A place in the list. Dropping it gives it back.
 pub(super) struct Ticket<'a> {
     calls: &'a Calls,
+    /// Where it lies in its part.
+    place: usize,
     running: Arc<Running>,
 }
 
@@ -50,9 +53,10 @@ impl Calls {
             arrived,
             running: Arc::clone(&running),
         };
-        self.part(request.request).insert(request.request, listed);
+        let place = self.part(request.request).insert(listed);
         Ticket {
             calls: self,
+            place,
             running,
         }
     }
@@ -61,7 +65,9 @@ impl Calls {
     pub(super) fn list(&self, now: Instant) -> Vec<RunningCall> {
         let mut listed = BTreeMap::new();
         for part in &self.parts {
-            listed.extend(part.lock().clone());
+            let part = part.lock();
+            let numbered = part.iter().map(|(_, it)| (it.number(), it.clone()));
+            listed.extend(numbered);
         }
         listed.values().map(|listed| listed.tell(now)).collect()
     }
@@ -71,8 +77,13 @@ impl Calls {
     /// # Errors
     /// None of this number runs.
     pub(super) fn kill(&self, call: u64) -> Result<(), ErrorReply> {
-        let listed = self.part(call).get(&call).cloned();
-        let Some(listed) = listed else {
+        let running = {
+            let part = self.part(call);
+            let mut listed = part.iter().map(|(_, listed)| listed);
+            let found = listed.find(|listed| listed.number() == call);
+            found.map(|listed| Arc::clone(&listed.running))
+        };
+        let Some(running) = running else {
             let message = format!(
                 "no call {call} is running; {} shows those that are",
                 named("calls.list")
@@ -80,12 +91,12 @@ impl Calls {
             return Err(ErrorReply::new(ErrorCode::NotFound, message));
         };
         tracing::info!(call, "a call is killed");
-        listed.running.kill();
+        running.kill();
         Ok(())
     }
 
     /// The part that has the request of this number.
-    fn part(&self, number: u64) -> MutexGuard<'_, BTreeMap<u64, Listed>> {
+    fn part(&self, number: u64) -> MutexGuard<'_, Slab<Listed>> {
         let [first, ..] = &self.parts;
         let at = usize::try_from(number % PARTS as u64).unwrap_or(0);
         self.parts.get(at).unwrap_or(first).lock()
@@ -93,13 +104,17 @@ impl Calls {
 }
 
 impl Listing {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Listed>> {
+    fn lock(&self) -> MutexGuard<'_, Slab<Listed>> {
         let Self(part) = self;
         part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Listed {
+    fn number(&self) -> u64 {
+        self.running.request().request
+    }
+
     fn tell(&self, now: Instant) -> RunningCall {
         let (running, request) = (&self.running, self.running.request());
         let (module, function) = running
@@ -136,7 +151,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let number = self.running.request().request;
-        let left = self.calls.part(number).remove(&number);
+        let left = self.calls.part(number).try_remove(self.place);
         drop(left);
     }
 }
