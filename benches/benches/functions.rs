@@ -91,7 +91,7 @@ async fn run(
         keys: 10,
         bytes: 1000,
     };
-    let mut transaction = Some(Transaction::new(snapshot, writes));
+    let mut transaction = Some(Box::new(Transaction::new(snapshot, writes)));
     let mut instance: Option<Instance<MemorySnapshot>> = None;
     let begun = Instant::now();
     let mut budget = Budget {

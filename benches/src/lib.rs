@@ -137,7 +137,7 @@ pub async fn push<S: Store>(
             ..HookOverride::default()
         }]
     });
-    let push = Command::ModulePush(ModulePush {
+    let push = Command::ModulePush(Box::new(ModulePush {
         name: name.into(),
         wasm: wasm.into(),
         config: None,
@@ -147,7 +147,7 @@ pub async fn push<S: Store>(
         dry_run: None,
         grant: None,
         isolation: Some(isolation),
-    });
+    }));
     ask(session, &encode(push)).await;
 }
 

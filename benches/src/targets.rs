@@ -124,7 +124,7 @@ pub fn modules(bytes: &[u8]) {
     });
     threads.block_on(async {
         let mut session = session.lock().await;
-        let push = encode(Command::ModulePush(ModulePush {
+        let push = encode(Command::ModulePush(Box::new(ModulePush {
             name: "any".into(),
             wasm: bytes.into(),
             config: None,
@@ -134,7 +134,7 @@ pub fn modules(bytes: &[u8]) {
             dry_run: None,
             grant: None,
             isolation: None,
-        }));
+        })));
         let name = "any".into();
         let remove = encode(Command::ModuleRemove(ModuleName { name }));
         for body in [push, remove] {

@@ -56,7 +56,7 @@ impl Client {
             procedure: procedure.into(),
             arguments: arguments.as_ref().into(),
             dry_run: None,
-            limits,
+            limits: limits.map(Box::new),
         };
         let CallReply(output) = self.request(Command::Call(call)).await?;
         Ok(output)

@@ -61,7 +61,7 @@ impl Client {
             grant: options.grant,
             isolation: options.isolation,
         };
-        self.request(Command::ModulePush(push)).await
+        self.request(Command::ModulePush(Box::new(push))).await
     }
 
     /// Every module with its versions, in the order of their names.

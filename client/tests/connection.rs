@@ -32,7 +32,8 @@ async fn the_first_request_offers_version_1_and_names_the_client() {
         };
         assert_eq!(hello.versions, [1]);
         assert_eq!(hello.client.as_deref(), Some("billing"));
-        peer.reply(id, Reply::Hello(hello_reply(1 << 20))).await;
+        peer.reply(id, Reply::Hello(Box::new(hello_reply(1 << 20))))
+            .await;
     })
     .await;
     assert_eq!(client.unwrap().server().server, "fake");
@@ -48,7 +49,8 @@ async fn the_first_request_carries_the_token_which_no_debug_form_shows() {
             panic!("not a hello");
         };
         assert_eq!(hello.credentials.unwrap().reveal(), "open-sesame");
-        peer.reply(id, Reply::Hello(hello_reply(1 << 20))).await;
+        peer.reply(id, Reply::Hello(Box::new(hello_reply(1 << 20))))
+            .await;
     })
     .await;
     let shown = format!("{builder:?} {:?}", client.unwrap());
@@ -194,7 +196,7 @@ async fn a_version_that_was_not_offered_is_refused() {
         let (id, _) = peer.next().await;
         let mut hello = hello_reply(1 << 20);
         hello.version = 2;
-        peer.reply(id, Reply::Hello(hello)).await;
+        peer.reply(id, Reply::Hello(Box::new(hello))).await;
     })
     .await;
     assert!(matches!(client, Err(Error::Protocol(_))));

@@ -244,9 +244,9 @@ pub struct Call<'a> {
     /// Whether to run it and write nothing.
     #[serde(default)]
     pub dry_run: Option<bool>,
-    /// Limits below the module's own.
+    /// Limits below the module's own. Boxed, since most calls name none and they are larger than all else here.
     #[serde(default)]
-    pub limits: Option<LimitsRequest>,
+    pub limits: Option<Box<LimitsRequest>>,
 }
 
 /// `module.push`: registers a module, or a new version of it.

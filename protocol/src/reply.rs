@@ -16,11 +16,11 @@ use crate::{
 #[serde(untagged)]
 pub enum Reply {
     /// Of `hello`.
-    Hello(HelloReply),
+    Hello(Box<HelloReply>),
     /// Of `ping`: `"pong"`.
     Pong(&'static str),
     /// Of `info`.
-    Info(InfoReply),
+    Info(Box<InfoReply>),
     /// Of `get`: nil where the key is absent.
     Get(Option<Found>),
     /// Of `set`.

@@ -109,7 +109,7 @@ commands! {
     Scan(Scan<'a>) "scan"
     Batch(Batch<'a>) "batch"
     Call(Call<'a>) "call"
-    ModulePush(ModulePush<'a>) "module.push"
+    ModulePush(Box<ModulePush<'a>>) "module.push"
     ModuleList(NoArguments) "module.list"
     ModuleShow(ModuleShow<'a>) "module.show"
     ModuleActivate(ModuleActivate<'a>) "module.activate"

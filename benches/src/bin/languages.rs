@@ -131,7 +131,7 @@ impl Bench {
             keys: 10,
             bytes: 1 << 20,
         };
-        let mut transaction = Some(Transaction::new(snapshot, writes));
+        let mut transaction = Some(Box::new(Transaction::new(snapshot, writes)));
         let began = Instant::now();
         let mut used = None;
         for _ in 0..count {

@@ -55,7 +55,7 @@ impl Peer {
             "the first request is hello"
         );
         let reply = hello_reply(max_frame_bytes);
-        self.reply(id, Reply::Hello(reply)).await;
+        self.reply(id, Reply::Hello(Box::new(reply))).await;
     }
 
     /// The next request's body; none once the client has closed.

@@ -238,11 +238,11 @@ fn call() -> Call<'static> {
         procedure: Cow::Borrowed("text.process"),
         arguments: b"\x81\xa5input\xa5hello".into(),
         dry_run: Some(false),
-        limits: Some(LimitsRequest {
+        limits: Some(Box::new(LimitsRequest {
             fuel: Some(1_000_000),
             cpu_ms: Some(20),
             ..LimitsRequest::default()
-        }),
+        })),
     }
 }
 
@@ -254,7 +254,7 @@ fn module_requests() -> Vec<(&'static str, Request<'static>)> {
     vec![
         (
             "module.push.request",
-            Request::new(16, Command::ModulePush(push())),
+            Request::new(16, Command::ModulePush(Box::new(push()))),
         ),
         (
             "module.list.request",

@@ -82,9 +82,9 @@ fn event() -> WatchEvent {
 
 fn connection_replies() -> Vec<Case> {
     vec![
-        case("hello.reply", 1, Reply::Hello(hello()), hello()),
+        case("hello.reply", 1, Reply::Hello(Box::new(hello())), hello()),
         case("ping.reply", 2, Reply::Pong("pong"), "pong".to_owned()),
-        case("info.reply", 3, Reply::Info(info()), info()),
+        case("info.reply", 3, Reply::Info(Box::new(info())), info()),
         case("flush.reply", 4, Reply::Done(()), ()),
     ]
 }

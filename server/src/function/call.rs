@@ -117,7 +117,7 @@ pub struct Call<S: Snapshot> {
     /// What it runs for.
     pub stage: Stage,
     /// The transaction; none for describers and initialisation.
-    pub transaction: Option<Transaction<S>>,
+    pub transaction: Option<Box<Transaction<S>>>,
     /// What it is given: a procedure's arguments.
     pub input: Bytes,
     /// What it has written.
@@ -129,7 +129,7 @@ pub struct Call<S: Snapshot> {
     /// The longest value, in bytes.
     pub max_value_bytes: usize,
     /// The command, for hooks.
-    pub view: Option<HookView>,
+    pub view: Option<Box<HookView>>,
     /// The request, as others see it and end it.
     pub running: Arc<Running>,
     /// The function.
@@ -163,7 +163,7 @@ impl<S: Snapshot> Call<S> {
     /// A call that has done nothing.
     pub fn new(
         stage: Stage,
-        transaction: Option<Transaction<S>>,
+        transaction: Option<Box<Transaction<S>>>,
         running: Arc<Running>,
         function: Arc<Function>,
         seed: Seed,
@@ -194,7 +194,7 @@ impl<S: Snapshot> Call<S> {
     /// The clock: the transaction's time, or that of the push where there is no transaction.
     pub fn now_ms(&self) -> Millis {
         self.transaction
-            .as_ref()
+            .as_deref()
             .map_or(self.module().pushed_ms, Transaction::now_ms)
     }
 
@@ -319,7 +319,7 @@ impl<S: Snapshot> Call<S> {
     pub fn view(&self) -> Result<&HookView, Stop> {
         self.check_running()?;
         self.view
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| Stop::trap("only hooks have a request"))
     }
 
@@ -338,7 +338,7 @@ impl<S: Snapshot> Call<S> {
     /// The view, to change the request.
     pub fn request_mut(&mut self) -> Result<&mut HookView, Stop> {
         match self.stage {
-            Stage::RequestHook => self.view.as_mut(),
+            Stage::RequestHook => self.view.as_deref_mut(),
             _ => None,
         }
         .ok_or_else(|| Stop::trap("only a request hook can change the request"))
@@ -347,7 +347,7 @@ impl<S: Snapshot> Call<S> {
     /// The view, with the response in it.
     pub fn response(&self) -> Result<&HookView, Stop> {
         match self.stage {
-            Stage::ResponseHook => self.view.as_ref(),
+            Stage::ResponseHook => self.view.as_deref(),
             _ => None,
         }
         .ok_or_else(|| Stop::trap("only a response hook has a response"))
@@ -356,7 +356,7 @@ impl<S: Snapshot> Call<S> {
     /// The view, to change the response.
     pub fn response_mut(&mut self) -> Result<&mut HookView, Stop> {
         match self.stage {
-            Stage::ResponseHook => self.view.as_mut(),
+            Stage::ResponseHook => self.view.as_deref_mut(),
             _ => None,
         }
         .ok_or_else(|| Stop::trap("only a response hook can change the response"))
@@ -378,7 +378,7 @@ impl<S: Snapshot> Call<S> {
     pub fn transaction(&mut self) -> Result<&mut Transaction<S>, Stop> {
         self.check_running()?;
         self.transaction
-            .as_mut()
+            .as_deref_mut()
             .ok_or_else(|| Stop::trap("there is no transaction"))
     }
 

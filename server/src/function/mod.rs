@@ -130,8 +130,8 @@ pub struct Ended<S: Snapshot> {
     /// The call, with its transaction; gone where it was killed before it was looked at, and where the runtime lost it in
     /// a fault of its own.
     pub call: Option<Box<Call<S>>>,
-    /// The number that the function returned, or why there is none.
-    pub outcome: Result<i32, Failure>,
+    /// The number that the function returned, or why there is none: boxed, since it is large, and seldom.
+    pub outcome: Result<i32, Box<Failure>>,
     /// What it used.
     pub usage: Usage,
 }

@@ -5,6 +5,7 @@
 //!             their writes stand              undone on an error or a block         conflict: from the start
 //! ```
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,8 +40,8 @@ pub(super) struct Attempt<'a, S: Store, R: Runtime<S::Snapshot>> {
     pub(super) number: u32,
     /// The procedure that the request calls, if it calls one that there is.
     pub(super) called: Option<Procedure<'a, R::Module>>,
-    /// Gone only while a call has it, and once it is to be committed.
-    transaction: Option<Transaction<S::Snapshot>>,
+    /// Gone only while a call has it, and once it is to be committed. Boxed, since it goes from hand to hand.
+    transaction: Option<Box<Transaction<S::Snapshot>>>,
     pub(super) deadline: Option<Instant>,
     /// One instance for each module whose hooks have been called. Mostly it is one.
     instances: SmallVec<[Live<'a, R::Module, R::Instance>; 1]>,
@@ -121,7 +122,8 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         let snapshot = core.store.begin(point).await.map_err(Abort::Store)?;
         let settings = &core.settings;
         let transaction = Transaction::new(snapshot, settings.writes);
-        self.transaction = Some(transaction.with_max_reads(settings.max_reads));
+        let transaction = transaction.with_max_reads(settings.max_reads);
+        self.transaction = Some(Box::new(transaction));
         let limits = &settings.command;
         let planned = command::plan(self.transaction()?, registry, command, limits).await;
         let mut plan = match planned {
@@ -179,12 +181,12 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     }
 
     /// Takes the transaction, which is to be committed.
-    pub(super) fn take_transaction(&mut self) -> Result<Transaction<S::Snapshot>, Abort> {
+    pub(super) fn take_transaction(&mut self) -> Result<Box<Transaction<S::Snapshot>>, Abort> {
         self.transaction.take().ok_or(Abort::Lost)
     }
 
     pub(super) fn transaction(&mut self) -> Result<&mut Transaction<S::Snapshot>, Abort> {
-        self.transaction.as_mut().ok_or(Abort::Lost)
+        self.transaction.as_deref_mut().ok_or(Abort::Lost)
     }
 
     /// The time, where the phase has hooks to measure.
@@ -246,7 +248,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         limits: Arc<CallLimits>,
         cpu: Duration,
         setup: impl FnOnce(&mut Call<S::Snapshot>),
-    ) -> Result<(CallEnd, Result<i32, Failure>, Usage), Abort> {
+    ) -> Result<(CallEnd, Result<i32, Box<Failure>>, Usage), Abort> {
         let deadline = self.context.arrived + limits.deadline;
         let deadline = self
             .deadline
@@ -254,7 +256,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         let begun = (self.core.surroundings.now)();
         if begun >= deadline {
             let message = "the deadline passed before the function could run (`deadline_ms` of its push or call)";
-            let failure = Failure::new(ErrorCode::DeadlineExceeded, message);
+            let failure = Box::new(Failure::new(ErrorCode::DeadlineExceeded, message));
             return Ok((CallEnd::default(), Err(failure), Usage::default()));
         }
         let mut transaction = self.transaction.take().ok_or(Abort::Lost)?;
@@ -274,12 +276,12 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         // hooks must not run in one whose memory the caller has lowered.
         let is_hook = stage != Stage::Procedure;
         let mut instance = is_hook.then(|| self.take_instance(module)).flatten();
-        let ended = self
-            .core
-            .runtime
-            .call(&module.module, &mut instance, call, budget)
-            .instrument(span(function, self.number))
-            .await;
+        let ended = {
+            let runtime = &self.core.runtime;
+            // Pinned here, since it would be moved into what carries the span.
+            let ended = pin!(runtime.call(&module.module, &mut instance, call, budget));
+            ended.instrument(span(function, self.number)).await
+        };
         if let Some(instance) = instance.filter(|_| is_hook) {
             self.instances.push(Live { module, instance });
         }
@@ -306,7 +308,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
     fn new_call(
         &mut self,
         stage: Stage,
-        transaction: Transaction<S::Snapshot>,
+        transaction: Box<Transaction<S::Snapshot>>,
         function: &Arc<Function>,
     ) -> Box<Call<S::Snapshot>> {
         let seed = self.next_seed();
@@ -383,7 +385,7 @@ fn span(function: &Function, attempt: u32) -> Span {
 #[derive(Default)]
 pub(super) struct CallEnd {
     pub(super) output: Vec<u8>,
-    pub(super) view: Option<HookView>,
+    pub(super) view: Option<Box<HookView>>,
 }
 
 fn outcome_bytes(outcome: &Outcome) -> usize {
@@ -398,7 +400,7 @@ fn outcome_bytes(outcome: &Outcome) -> usize {
 
 fn lowered<'a>(command: &'a Command<'_>) -> Option<&'a LimitsRequest> {
     match command {
-        Command::Call(call) => call.limits.as_ref(),
+        Command::Call(call) => call.limits.as_deref(),
         _ => None,
     }
 }

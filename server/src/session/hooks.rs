@@ -19,7 +19,7 @@ use crate::transaction::TransactionError;
 
 /// What one hook decided, after failures have been dealt with.
 enum Decision {
-    Continue(HookView),
+    Continue(Box<HookView>),
     Block(ErrorReply),
     Respond(Bytes),
     Absent,
@@ -142,7 +142,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
                     .run_hook(hook, Stage::ResponseHook, view, &mut budget)
                     .await?
                 {
-                    Decision::Continue(changed) => answer_instead(part, status, changed),
+                    Decision::Continue(changed) => answer_instead(part, status, *changed),
                     Decision::Refuse(block) if !part.is_disclosure() => {
                         blocked.get_or_insert(block);
                     }
@@ -174,7 +174,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         &mut self,
         entry: &'a HookEntry<R::Module>,
         stage: Stage,
-        view: HookView,
+        view: Box<HookView>,
         budget: &mut PhaseBudget,
     ) -> Result<Decision, Abort> {
         if budget.left.is_zero() {
@@ -231,7 +231,7 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
                 if budget.left.is_zero() {
                     return Ok(Decision::Refuse(self.out_of_time(entry, budget)));
                 }
-                Ok(self.deal_with(entry, failure))
+                Ok(self.deal_with(entry, *failure))
             }
         }
     }
@@ -289,7 +289,7 @@ fn decide(
     command: HookCommand,
     number: i32,
     output: Vec<u8>,
-) -> Result<Decision, Failure> {
+) -> Result<Decision, Box<Failure>> {
     let is_request = stage == Stage::RequestHook;
     match (number, command) {
         (2, HookCommand::Get | HookCommand::Call) if is_request => {
@@ -301,13 +301,13 @@ fn decide(
                 "the hook returned {number}, which means nothing for a {} in this phase",
                 command.name()
             );
-            Err(Failure::new(ErrorCode::Trap, message))
+            Err(Box::new(Failure::new(ErrorCode::Trap, message)))
         }
     }
 }
 
 /// What a hook sees of a part.
-fn view(part: &Part, status: ResponseStatus, response: Option<Bytes>) -> HookView {
+fn view(part: &Part, status: ResponseStatus, response: Option<Bytes>) -> Box<HookView> {
     let (condition, delta) = match part.action {
         Action::Set { condition, .. } => (condition, None),
         Action::Incr { delta } => (None, Some(delta)),
@@ -318,7 +318,7 @@ fn view(part: &Part, status: ResponseStatus, response: Option<Bytes>) -> HookVie
     } else {
         part.value.clone()
     };
-    HookView {
+    Box::new(HookView {
         command: part.hook_command(),
         key: part.key.clone(),
         value,
@@ -327,7 +327,7 @@ fn view(part: &Part, status: ResponseStatus, response: Option<Bytes>) -> HookVie
         delta,
         status,
         response,
-    }
+    })
 }
 
 /// How a part ended, with the value that it returns or the name of the code that it failed with.

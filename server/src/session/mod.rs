@@ -24,6 +24,7 @@ mod streams;
 mod sweep;
 mod watch;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -328,7 +329,11 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
         };
         let name = request.command.name();
         let span = tracing::debug_span!("request", call = number, command = name);
-        let outcome = self.dispatch(&context).instrument(span).await;
+        let outcome = {
+            // Pinned here, since it would be moved into what carries the span.
+            let outcome = pin!(self.dispatch(&context));
+            outcome.instrument(span).await
+        };
         let code = outcome.0.as_ref().err().map(ErrorReply::code);
         let command = Some(request.command.index());
         self.core.stats.add_request(command, code);
@@ -342,9 +347,9 @@ impl<S: Store, R: Runtime<S::Snapshot>> Session<S, R> {
             return (Err(refused), 0);
         }
         match context.command {
-            Command::Hello(hello) => (self.greet(hello).map(Reply::Hello), 0),
+            Command::Hello(hello) => (self.greet(hello).map(|it| Reply::Hello(Box::new(it))), 0),
             Command::Ping(_) => (Ok(Reply::Pong("pong")), 0),
-            Command::Info(_) => (Ok(Reply::Info(self.core.info())), 0),
+            Command::Info(_) => (Ok(Reply::Info(Box::new(self.core.info()))), 0),
             Command::Flush(_) => self.core.flush().await,
             Command::ModulePush(push) => modules::push(&self.core, push).await,
             Command::ModuleList(_) => modules::list(&self.core),

@@ -39,12 +39,13 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
         let Command::Call(call) = self.context.command else {
             return Ok(());
         };
-        let own = self.called.map(|called| called.module);
-        let hooks = self
-            .registry
-            .around(HookCommand::Call, call.procedure.as_bytes());
-        self.take_places(own.into_iter().chain(hooks).collect())
-            .await
+        let mut modules = Modules::new();
+        modules.extend(self.called.map(|called| called.module));
+        let (registry, name) = (self.registry, call.procedure.as_bytes());
+        if registry.is_hooked(HookCommand::Call, name) {
+            modules.extend(registry.around(HookCommand::Call, name));
+        }
+        self.take_places(modules).await
     }
 
     /// Takes the places of the functions that a plan calls, if it calls any.

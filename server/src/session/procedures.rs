@@ -60,7 +60,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Attempt<'_, S, R> {
                 let number = self.request.request;
                 let name = &module.description.name;
                 tracing::warn!(module = name, function, code = %failure.code, "a procedure failed: {}", failure.message);
-                Ok(Err(refusal::failed(name, function, number, failure).into()))
+                Ok(Err(refusal::failed(name, function, number, *failure).into()))
             }
         }
     }

@@ -125,7 +125,7 @@ fn aborted(abort: Abort, request: &RequestContext) -> Done {
 /// Commits what an attempt wrote; `None` on a conflict, and where it is killed before.
 async fn commit<S: Store, R: Runtime<S::Snapshot>>(
     attempt: &mut Attempt<'_, S, R>,
-    transaction: Transaction<S::Snapshot>,
+    transaction: Box<Transaction<S::Snapshot>>,
     settled: Settled,
     alone: Option<Permit>,
     ticket: Option<&Ticket<'_>>,
@@ -167,7 +167,7 @@ async fn commit<S: Store, R: Runtime<S::Snapshot>>(
 /// A dry run's answer: what the call is answered, and what it would have written.
 fn told_only<S: Store, R: Runtime<S::Snapshot>>(
     attempt: &Attempt<'_, S, R>,
-    transaction: Transaction<S::Snapshot>,
+    transaction: Box<Transaction<S::Snapshot>>,
     settled: Settled,
 ) -> Done {
     let (outcome, usage) = (settled.outcome, &attempt.usage);
@@ -178,7 +178,7 @@ fn told_only<S: Store, R: Runtime<S::Snapshot>>(
             snapshot,
         };
         let limit = attempt.core.settings.max_frame_bytes;
-        dry_run::reply(command::reply(plan, pending), transaction, usage, limit)
+        dry_run::reply(command::reply(plan, pending), *transaction, usage, limit)
     });
     (told, snapshot, false)
 }

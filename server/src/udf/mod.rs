@@ -310,7 +310,7 @@ fn absent<S: Snapshot>(call: Box<Call<S>>) -> Ended<S> {
     let message = format!("the module has no function `{}`", call.function.name);
     Ended {
         call: Some(call),
-        outcome: Err(Failure::new(ErrorCode::Internal, message)),
+        outcome: Err(Box::new(Failure::new(ErrorCode::Internal, message))),
         usage: Usage::default(),
     }
 }
@@ -321,7 +321,7 @@ fn too_late<S: Snapshot>(call: Box<Call<S>>) -> Ended<S> {
         "the deadline passed before the function could run (`deadline_ms` of its push or call)";
     Ended {
         call: Some(call),
-        outcome: Err(Failure::new(ErrorCode::DeadlineExceeded, message)),
+        outcome: Err(Box::new(Failure::new(ErrorCode::DeadlineExceeded, message))),
         usage: Usage::default(),
     }
 }
@@ -357,7 +357,10 @@ async fn call_once<S: Snapshot>(
     let is_whole = !sandbox.has_refused();
     let outcome = match outcome {
         Ok(number) => Ok(number),
-        Err(fallen) => Err(Box::pin(fallen.with_lines(module.lines())).await),
+        Err(fallen) => {
+            let failure = Box::pin(fallen.with_lines(module.lines())).await;
+            Err(Box::new(failure))
+        }
     };
     let live = outcome.is_ok().then(|| {
         live.set_sound(is_whole);
@@ -425,7 +428,7 @@ fn given_up<S: Snapshot>(why: GivenUp, running: &Running) -> Ended<S> {
     };
     Ended {
         call: None,
-        outcome: Err(failure),
+        outcome: Err(Box::new(failure)),
         usage: running.used(),
     }
 }

@@ -90,7 +90,7 @@ impl<S: Snapshot> Sandbox<S> {
         let failed = fallen.with_lines(module.lines()).await;
         Err(Box::new(Ended {
             call,
-            outcome: Err(failed),
+            outcome: Err(Box::new(failed)),
             usage,
         }))
     }
@@ -99,7 +99,10 @@ impl<S: Snapshot> Sandbox<S> {
     pub(super) fn give(&mut self, call: Box<Call<S>>, budget: &Budget) {
         self.calls += 1;
         self.has_refused = self.has_refused();
-        self.limits = Arc::clone(&budget.limits);
+        // All threads share their count, and they are mostly the same.
+        if !Arc::ptr_eq(&self.limits, &budget.limits) {
+            self.limits = Arc::clone(&budget.limits);
+        }
         let state = self.store.data_mut();
         Meter::restart(&mut state.meter, budget, &call.running);
         state.call = Some(call);
@@ -186,10 +189,14 @@ impl<S: Snapshot> Sandbox<S> {
 
     /// Runs the exported function at this place of the module. The first run of an instance goes on with the fuel
     /// that the initialisation left; every later one begins with a full tank.
-    pub(super) async fn run(&mut self, module: &Module<S>, place: usize) -> Result<i32, Fallen> {
+    pub(super) async fn run(
+        &mut self,
+        module: &Module<S>,
+        place: usize,
+    ) -> Result<i32, Box<Fallen>> {
         match self.enter(module, place).await {
             Ok(number) => Ok(number),
-            Err(error) => Err(self.fallen(&error)),
+            Err(error) => Err(Box::new(self.fallen(&error))),
         }
     }
 

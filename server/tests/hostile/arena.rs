@@ -116,7 +116,7 @@ fn code_of(told: &[u8]) -> String {
 }
 
 fn push<'a>(name: &'a str, wasm: &'a [u8], case: &Case) -> Command<'a> {
-    Command::ModulePush(ModulePush {
+    Command::ModulePush(Box::new(ModulePush {
         name: name.into(),
         wasm: wasm.into(),
         config: None,
@@ -126,7 +126,7 @@ fn push<'a>(name: &'a str, wasm: &'a [u8], case: &Case) -> Command<'a> {
         dry_run: None,
         grant: None,
         isolation: None,
-    })
+    }))
 }
 
 fn call(procedure: &str) -> Command<'static> {

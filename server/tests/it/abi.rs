@@ -789,10 +789,10 @@ fn a_caller_lowers_the_memory_of_the_procedure_and_not_of_its_hooks() {
                 procedure: "m.run".into(),
                 arguments: Vec::new().into(),
                 dry_run: None,
-                limits: Some(LimitsRequest {
+                limits: Some(Box::new(LimitsRequest {
                     memory_bytes: Some(memory_bytes),
                     ..LimitsRequest::default()
-                }),
+                })),
             });
             talk.ask("", command, Options::default()).await
         };

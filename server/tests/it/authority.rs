@@ -65,7 +65,7 @@ fn example(name: &str, user: &str) -> Command<'static> {
             dry_run: None,
             limits: None,
         }),
-        "module.push" => Command::ModulePush(ModulePush {
+        "module.push" => Command::ModulePush(Box::new(ModulePush {
             name: "m".into(),
             wasm: (&[]).into(),
             config: None,
@@ -75,7 +75,7 @@ fn example(name: &str, user: &str) -> Command<'static> {
             dry_run: None,
             grant: None,
             isolation: None,
-        }),
+        })),
         "module.show" => Command::ModuleShow(ModuleShow {
             name: "m".into(),
             version: None,

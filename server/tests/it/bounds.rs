@@ -163,7 +163,7 @@ fn the_bounds_of_a_scan_are_kept_no_longer_than_a_key() {
         let transaction = Transaction::new(snapshot, LIMITS);
         let mut call = Call::new(
             Stage::Procedure,
-            Some(transaction),
+            Some(Box::new(transaction)),
             Default::default(),
             Arc::default(),
             [0; 32],

@@ -26,7 +26,7 @@ fn next(peer: &mut Peer) -> (u64, usize) {
 }
 
 fn push<'a>(wasm: &'a [u8], limits: LimitsRequest) -> Command<'a> {
-    Command::ModulePush(ModulePush {
+    Command::ModulePush(Box::new(ModulePush {
         name: "m".into(),
         wasm: wasm.into(),
         config: None,
@@ -36,7 +36,7 @@ fn push<'a>(wasm: &'a [u8], limits: LimitsRequest) -> Command<'a> {
         dry_run: None,
         grant: None,
         isolation: None,
-    })
+    }))
 }
 
 /// Replies that are ready are handed over together, and must not wait for a request behind them.

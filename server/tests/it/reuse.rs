@@ -129,10 +129,10 @@ async fn count(talk: &mut Talk<MemoryStore>, memory_bytes: Option<u64>) -> u32 {
         procedure: "m.bytes".into(),
         arguments: b""[..].into(),
         dry_run: None,
-        limits: Some(LimitsRequest {
+        limits: Some(Box::new(LimitsRequest {
             memory_bytes,
             ..LimitsRequest::default()
-        }),
+        })),
     });
     match talk.ask("", command, Options::default()).await {
         Ok(Reply::Call(reply)) => u32::from_le_bytes(reply.0[..].try_into().unwrap()),

@@ -248,7 +248,7 @@ fn a_call_that_may_have_less_than_an_instance_begins_with_gets_none_that_waits()
                 procedure: "m.run".into(),
                 arguments: b""[..].into(),
                 dry_run: None,
-                limits: Some(limits),
+                limits: Some(Box::new(limits)),
             });
             let error = talk.ask("", command, Options::default()).await.unwrap_err();
             assert_eq!(error.code(), ErrorCode::MemoryExceeded, "{error:?}");

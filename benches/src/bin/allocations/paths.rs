@@ -162,7 +162,7 @@ fn push(name: &'static str, isolation: Isolation) -> Command<'static> {
         prefix: Some(format!("{name}:").into()),
         ..HookOverride::default()
     };
-    Command::ModulePush(ModulePush {
+    Command::ModulePush(Box::new(ModulePush {
         name: name.into(),
         wasm: FUNCTIONS.into(),
         config: None,
@@ -172,5 +172,5 @@ fn push(name: &'static str, isolation: Isolation) -> Command<'static> {
         dry_run: None,
         grant: None,
         isolation: Some(isolation),
-    })
+    }))
 }

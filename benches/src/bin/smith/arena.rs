@@ -126,9 +126,11 @@ impl Arena {
         met: &mut Met,
     ) -> Result<(), String> {
         let before = self.stored().await?;
-        let limits = fuel.map(|fuel| LimitsRequest {
-            fuel: Some(fuel),
-            ..LimitsRequest::default()
+        let limits = fuel.map(|fuel| {
+            Box::new(LimitsRequest {
+                fuel: Some(fuel),
+                ..LimitsRequest::default()
+            })
         });
         let call = Command::Call(Call {
             procedure: format!("{NAME}.{procedure}").into(),
@@ -163,7 +165,7 @@ impl Arena {
             ..LimitsRequest::default()
         };
         let isolation = random.percent(20).then_some(Isolation::Reuse);
-        self.ask(Command::ModulePush(ModulePush {
+        self.ask(Command::ModulePush(Box::new(ModulePush {
             name: NAME.into(),
             wasm: wasm.into(),
             config: None,
@@ -173,7 +175,7 @@ impl Arena {
             dry_run: None,
             grant: None,
             isolation,
-        }))
+        })))
         .await
     }
 

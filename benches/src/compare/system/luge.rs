@@ -91,16 +91,18 @@ fn push_of(name: &str, wasm: &[u8], prefix: &'static str, isolation: Isolation) 
         prefix: Some(prefix.into()),
         ..HookOverride::default()
     };
-    one(&request(Request::ModulePush(ModulePush {
+    one(&request(Request::ModulePush(Box::new(ModulePush {
         overrides: Some(vec![prefix]),
         isolation: Some(isolation),
         ..as_it_is(name, wasm)
-    })))
+    }))))
 }
 
 /// A push that changes nothing of what the module says of itself.
 pub(super) fn plain_push(name: &str, wasm: &[u8]) -> Template {
-    one(&request(Request::ModulePush(as_it_is(name, wasm))))
+    one(&request(Request::ModulePush(Box::new(as_it_is(
+        name, wasm,
+    )))))
 }
 
 fn as_it_is<'a>(name: &'a str, wasm: &'a [u8]) -> ModulePush<'a> {

@@ -46,9 +46,11 @@ pub(crate) fn parse(line: &str) -> Command<'static> {
             procedure: words.text(0).into(),
             arguments: json.map_or_else(|| words.value(1), Value::from),
             dry_run: words.has("dry-run").then_some(true),
-            limits: words.number("fuel").map(|fuel| LimitsRequest {
-                fuel: Some(fuel),
-                ..LimitsRequest::default()
+            limits: words.number("fuel").map(|fuel| {
+                Box::new(LimitsRequest {
+                    fuel: Some(fuel),
+                    ..LimitsRequest::default()
+                })
             }),
         }),
         "del" => Command::Del(Del {
@@ -122,7 +124,7 @@ fn push(words: &Words<'_>) -> Command<'static> {
         prefix: Some(key(&prefix[0])),
         ..HookOverride::default()
     });
-    Command::ModulePush(ModulePush {
+    Command::ModulePush(Box::new(ModulePush {
         name: words.text(0).into(),
         wasm: Value::from(wasm),
         config,
@@ -135,7 +137,7 @@ fn push(words: &Words<'_>) -> Command<'static> {
         dry_run: words.has("dry-run").then_some(true),
         grant: grant(words),
         isolation: None,
-    })
+    }))
 }
 
 /// `--read PREFIX…` and `--write PREFIX…`.

@@ -366,7 +366,7 @@ impl<S: Store> Talk<S> {
         push: &Push,
         wasm: &[u8],
     ) -> Result<Reply, ErrorReply> {
-        let command = Command::ModulePush(ModulePush {
+        let command = Command::ModulePush(Box::new(ModulePush {
             name: push.name.into(),
             wasm: wasm.into(),
             config: push.config.clone(),
@@ -376,7 +376,7 @@ impl<S: Store> Talk<S> {
             dry_run: None,
             grant: push.grant.clone(),
             isolation: push.isolation,
-        });
+        }));
         self.ask("", command, Options::default()).await
     }
 
