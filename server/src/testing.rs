@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
@@ -23,6 +24,15 @@ pub struct TestServer {
     stopper: Option<Stopper>,
     thread: Option<JoinHandle<Result<(), ServerError>>>,
     folder: Option<TempDir>,
+}
+
+/// The time, for tests of what is told it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests stand where the network does"
+)]
+pub fn now() -> Instant {
+    Instant::now()
 }
 
 /// Starts a server with the default configuration in a fresh folder.

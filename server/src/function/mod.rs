@@ -16,6 +16,7 @@ mod registry;
 mod running;
 mod scan;
 mod stats;
+mod turnstile;
 mod versions;
 mod view;
 
@@ -41,6 +42,7 @@ pub use registry::{HookEntry, ModuleEntry, Procedure, Registered, Registry};
 pub use running::Running;
 pub use scan::ScanStep;
 pub use stats::{Counted, FunctionStats, StatsRoom, VersionStats};
+pub use turnstile::Turnstile;
 pub use versions::{Hash, NoRoom, Version, VersionBounds, Versions};
 pub use view::{HookView, ResponseStatus};
 

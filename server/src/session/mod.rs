@@ -42,7 +42,7 @@ use crate::bugs::{Bug, is_seeded};
 use crate::command::CommandLimits;
 use crate::function::{
     CallLimits, Ceilings, Gate, GuestLog, Identity, LogBounds, Procedure, Registry, RequestContext,
-    Runtime, Seed, VersionBounds,
+    Runtime, Seed, Turnstile, VersionBounds,
 };
 use crate::store::{Commit, CommitOutcome, ReadPoint, Sequence, Store};
 use crate::transaction::{Coordinator, WriteLimits};
@@ -76,6 +76,8 @@ pub struct Core<S: Store, R: Runtime<S::Snapshot>> {
     pushes: Arc<tokio::sync::Mutex<()>>,
     /// How many requests may run functions at once.
     running: Semaphore,
+    /// Where those pass that waited for a place until they were late.
+    late: Turnstile,
     /// The requests that run functions.
     calls: Arc<calls::Calls>,
     stats: Stats,
@@ -214,6 +216,7 @@ impl<S: Store, R: Runtime<S::Snapshot>> Core<S, R> {
             authority: Sender::default(),
             coordinator: Coordinator::default(),
             running: Semaphore::new(settings.max_running),
+            late: Turnstile::default(),
             calls: Arc::default(),
             traffic: Traffic::default(),
             stats: Stats::new(settings.max_counted_functions),

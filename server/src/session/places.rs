@@ -110,7 +110,16 @@ impl<'a, S: Store, R: Runtime<S::Snapshot>> Attempt<'a, S, R> {
             biased;
             () = ticket.running().killed() => return Err(Abort::Killed),
             places = places => places,
-            () = passes(deadline) => return Err(Abort::Refused(refusal::late())),
+            () = passes(deadline) => {
+                // Those that came together are late together.
+                let now = (core.surroundings.now)();
+                tokio::select! {
+                    biased;
+                    () = ticket.running().killed() => return Err(Abort::Killed),
+                    () = core.late.pass(now, async {}) => {}
+                }
+                return Err(Abort::Refused(refusal::late()));
+            }
         };
         self.places = Some(places?);
         Ok(())

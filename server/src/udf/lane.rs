@@ -19,8 +19,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::job::{Job, Left};
+use super::meter::now;
 use super::queue::{ModuleNumber, Queue};
-use crate::function::{Running, Usage};
+use crate::function::{Running, Turnstile, Usage};
 
 /// A call that has used more cpu time than this is long: half a tick, so that most of those that loop are
 /// found out at their first.
@@ -46,6 +47,8 @@ const NICENESS: i32 = 19;
 /// The threads, by the queue that they serve.
 pub(super) struct Lane {
     queue: Arc<Queue>,
+    /// Where those pass that come back at their deadlines.
+    late: Turnstile,
 }
 
 /// Why a call was given up.
@@ -112,6 +115,7 @@ impl Lane {
         // It ends those that have begun where another can't.
         let lane = Self {
             queue: Arc::clone(&queue),
+            late: Turnstile::default(),
         };
         for _ in 0..threads {
             let queue = Arc::clone(&queue);
@@ -194,7 +198,11 @@ impl Lane {
         };
         match left {
             Ok(Left::Output(ended)) => Ok(ended),
-            Ok(Left::Work(work)) => Ok(work.await),
+            Ok(Left::Work(work)) => tokio::select! {
+                biased;
+                () = running.killed() => Err(GivenUp::Killed),
+                ended = self.late.pass(now(), work) => Ok(ended),
+            },
             Err(_) => Err(GivenUp::Lost),
         }
     }
@@ -221,14 +229,6 @@ fn step_back() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a deadline is measured where it passes"
-    )]
-    fn now() -> Instant {
-        Instant::now()
-    }
 
     fn soon() -> Instant {
         now() + Duration::from_secs(60)

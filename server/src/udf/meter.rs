@@ -249,7 +249,7 @@ fn thread_cpu_ns() -> u64 {
     clippy::disallowed_methods,
     reason = "a budget of time is measured where it is spent"
 )]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
