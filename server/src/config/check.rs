@@ -36,6 +36,26 @@ impl Config {
         Ok(())
     }
 
+    /// Refuses what can't be an address, whatever names there are; which there are is seen where it is served.
+    fn check_addresses(&self) -> Result<(), ConfigError> {
+        let addresses = [
+            ("listen", &self.listen, luge_protocol::DEFAULT_PORT),
+            ("metrics", &self.metrics, 9843),
+        ];
+        for (name, address, usual_port) in addresses {
+            let is_unset = name == "metrics" && address.is_empty();
+            let parts = address.rsplit_once(':');
+            let is_address =
+                parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            if !is_unset && !is_address {
+                return Err(ConfigError(format!(
+                    "the address `{address}` of --{name} should be a host and a port, such as 127.0.0.1:{usual_port}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn check_tls(&self) -> Result<(), ConfigError> {
         match self.tls_cert.as_os_str().is_empty() == self.tls_key.as_os_str().is_empty() {
             true => Ok(()),
@@ -110,6 +130,7 @@ impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let wrong = |what: String| Err(ConfigError(what));
         self.check_sizes()?;
+        self.check_addresses()?;
         self.check_tls()?;
         self.check_versions()?;
         self.check_instances()?;

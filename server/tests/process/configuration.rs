@@ -154,3 +154,26 @@ fn a_default_above_its_ceiling_is_refused() {
         assert_eq!(set(name, value).unwrap_err().to_string(), told);
     }
 }
+
+/// `config` showed such an address as the one in force, and only a start said that it was none.
+#[test]
+fn what_can_be_no_address_is_refused() {
+    let set = |name: &str, value: &str| Config::load(None, &[(name.into(), value.into())]);
+    for address in ["localhost:0", "[::1]:7842", "example.org:65535"] {
+        assert_eq!(set("listen", address).unwrap().listen, address);
+    }
+    assert_eq!(set("metrics", "").unwrap().metrics, "");
+    for (name, address, usual) in [
+        ("listen", "nonsense", 5843),
+        ("listen", "", 5843),
+        ("listen", ":7842", 5843),
+        ("metrics", "127.0.0.1:65536", 9843),
+    ] {
+        assert_eq!(
+            set(name, address).unwrap_err().to_string(),
+            format!(
+                "the address `{address}` of --{name} should be a host and a port, such as 127.0.0.1:{usual}"
+            )
+        );
+    }
+}
