@@ -306,7 +306,8 @@ fn write(shared: &Shared, mut state: MutexGuard<'_, State>, group: &Group) -> io
 /// Covers more time, if what is covered runs out and someone has looked at the clock.
 fn renew_lease(shared: &Shared) -> io::Result<()> {
     let (stamp_ms, lease_ms) = shared.snapshots.times();
-    let mut state = shared.journal.lock();
+    // A mark may need the spare that is being made: a segment of its own would have the same name.
+    let mut state = shared.journal.with_room(0);
     let is_used = stamp_ms > state.stamp_ms && stamp_ms + RENEW_MS > lease_ms;
     if !is_used && !shared.is_waiting_for_time() {
         return Ok(());

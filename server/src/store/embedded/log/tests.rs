@@ -308,6 +308,25 @@ fn a_spare_is_a_leftover_and_no_damage() {
     assert_eq!(kept, block_at(1) as u64);
 }
 
+/// A mark that did not fit went over to a segment of its own while a spare of the same number was being made, and what was
+/// written to that spare later was in a file without a name.
+#[test]
+fn a_spare_whose_number_another_segment_has_by_now_is_not_written_to() {
+    let mut log = Fixture::new();
+    let mut writer = log.open();
+    log.append(&mut writer, 3);
+    let late = writer.spare_task().unwrap().run();
+    writer.prepare().unwrap();
+    for _ in 0..4 {
+        log.append(&mut writer, 3);
+    }
+    writer.install(late).unwrap();
+    for _ in 0..4 {
+        log.append(&mut writer, 3);
+    }
+    assert_eq!(log.scan(0).unwrap().1, log.blocks);
+}
+
 /// A start read all that was reserved, two segments of zeros.
 #[test]
 fn a_log_that_gave_back_what_it_had_reserved_has_its_blocks_and_nothing_else() {

@@ -231,6 +231,8 @@ impl LogWriter {
     pub fn install(&mut self, made: MadeSpare) -> io::Result<()> {
         self.check()?;
         match made.0 {
+            // Another has its number by now, and its name in the folder.
+            Ok(spare) if spare.number != self.next_number => Ok(()),
             Ok(spare) => {
                 self.spare = Some(spare);
                 Ok(())
